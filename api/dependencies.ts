@@ -1,0 +1,38 @@
+import type { Logger } from 'pino'
+import type { Config } from '../config/index.ts'
+import type { NewMessage, Redelivery, ReplayRequest } from '../domain/message.ts'
+import type { Cipher } from '../storage/cipher.ts'
+import type { ConfigCache } from '../storage/config-cache.ts'
+import type { Pool } from '../storage/pool.ts'
+
+/** The way in for messages: everything resolves after the commit that makes Tidings answerable for it. */
+export interface Intake {
+  /** @throws {EventIdConflictError} where the application has a message with this `eventId` */
+  accept(message: NewMessage): Promise<void>
+  /** Sends messages again, durably: through the outbox like a new one. */
+  sendAgain(redeliveries: readonly Redelivery[]): Promise<void>
+}
+
+/** Starts bulk replays (workflow `replay/<task id>`). */
+export interface Replays {
+  /** @returns the background task's id, `qtask_…` */
+  start(request: ReplayRequest): Promise<string>
+}
+
+/** What `/readyz` reports of each part; the text is empty when the part works, else the reason it does not. */
+export type ReadinessChecks = Readonly<Record<string, () => Promise<string>>>
+
+/** What finds the fan-out of a message that has no attempt yet. */
+export type FindFanOut = (messageId: string) => Promise<string | undefined>
+
+export interface ApiDependencies {
+  readonly config: Config & { readonly jwtSecret: string }
+  readonly pool: Pool
+  readonly cipher: Cipher
+  readonly configCache: ConfigCache
+  readonly intake: Intake
+  readonly replays: Replays
+  readonly findFanOut: FindFanOut
+  readonly readiness: ReadinessChecks
+  readonly log: Logger
+}

@@ -1,0 +1,154 @@
+import { z } from 'zod'
+import { DEFAULT_JITTER, DEFAULT_SCHEDULE_MS, type RetryPolicy } from '../domain/backoff.ts'
+import { LIMITS } from '../domain/limits.ts'
+
+/** A setting is missing or wrong. The message lists every problem, one a line, each naming its variable. */
+export class ConfigError extends Error {
+  readonly code = 'config_invalid'
+  override readonly name = 'ConfigError'
+}
+
+const flag = z
+  .enum(['true', 'false', '1', '0', ''])
+  .default('false')
+  .transform((text) => text === 'true' || text === '1')
+
+const integer = (minimum: number, maximum: number, fallback: number) =>
+  z.string().default(String(fallback)).transform(Number).pipe(z.number().int().min(minimum).max(maximum))
+
+const list = z
+  .string()
+  .default('')
+  .transform((text) =>
+    text
+      .split(',')
+      .map((part) => part.trim())
+      .filter((part) => part !== ''),
+  )
+
+const schedule = z
+  .string()
+  .default(DEFAULT_SCHEDULE_MS.map((ms) => ms / 1000).join(','))
+  .transform((text) => text.split(',').map((part) => Number(part) * 1000))
+  .pipe(z.array(z.number().positive().max(LIMITS.retryDelayMaxMs)).min(1).max(LIMITS.retryScheduleMaxSteps))
+
+const secret = z.string().min(32, 'needs at least 32 characters')
+
+const environment = z.object({
+  TIDINGS_ENV: z.enum(['development', 'production']).default('development'),
+  TIDINGS_HOST: z.string().default('127.0.0.1'),
+  TIDINGS_PORT: integer(0, 65_535, 8071),
+  TIDINGS_DATA_DIR: z.string().min(1).default('.tidings'),
+  TIDINGS_REGION: z
+    .string()
+    .regex(/^[a-z0-9-]{1,32}$/, 'may have lower-case letters, digits and hyphens, 32 at most')
+    .default('local'),
+  TIDINGS_JWT_SECRET: secret.optional(),
+  TIDINGS_ENCRYPTION_KEY: secret.optional(),
+  TIDINGS_ALLOW_SUBNETS: list,
+  TIDINGS_REQUIRE_HTTPS: flag,
+  TIDINGS_SVIX_HEADERS: flag,
+  TIDINGS_RETRY_SCHEDULE: schedule,
+  TIDINGS_RETRY_TIME_SCALE: z.string().default('1').transform(Number).pipe(z.number().positive().max(10)),
+  TIDINGS_REQUEST_TIMEOUT_MS: integer(100, LIMITS.requestTimeoutMaxMs, LIMITS.requestTimeoutMs),
+  TIDINGS_PARTITIONS: integer(1, 256, 4),
+  TIDINGS_GROUP_MAX: integer(1, LIMITS.groupMaxMessages, LIMITS.groupMaxMessages).optional(),
+  TIDINGS_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+  TIDINGS_TEMPORAL_UI_URL: z.url().optional(),
+  TIDINGS_TEMPORAL_PORT: integer(0, 65_535, 7233),
+  TIDINGS_TEMPORAL_UI_PORT: integer(0, 65_535, 8233),
+  TIDINGS_POSTGRES_PORT: integer(0, 65_535, 5871),
+  TIDINGS_DATABASE_POOL: integer(2, 200, 10),
+  DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL').optional(),
+  TEMPORAL_ADDRESS: z.string().regex(/^[^/\s]+:\d+$/, 'must be host:port').optional(),
+  TEMPORAL_NAMESPACE: z.string().min(2).optional(),
+})
+
+export type Variable = keyof typeof environment.shape
+
+/** Every variable that the service reads, for the check of the compose file and the table in the documentation. */
+export const VARIABLES = Object.keys(environment.shape) as readonly Variable[]
+
+export interface Config {
+  readonly environment: 'development' | 'production'
+  readonly host: string
+  readonly port: number
+  /** Where embedded Postgres, Temporal and downloads live. */
+  readonly dataDir: string
+  readonly region: string
+  /** Signs tokens. Absent only in development, where `npm start` generates one and keeps it in the data directory. */
+  readonly jwtSecret: string | undefined
+  /** Encrypts endpoint secrets and headers at rest. As `jwtSecret`. */
+  readonly encryptionKey: string | undefined
+  readonly allowSubnets: readonly string[]
+  readonly requireHttps: boolean
+  readonly svixHeaders: boolean
+  /** The default policy, time scale applied. */
+  readonly retry: RetryPolicy
+  /** Multiplies every retry delay; 1 outside tests. */
+  readonly retryTimeScale: number
+  readonly requestTimeoutMs: number
+  readonly partitions: number
+  readonly groupMaxMessages: number
+  readonly logLevel: string
+  readonly temporalUiUrl: string | undefined
+  readonly temporalPort: number
+  readonly temporalUiPort: number
+  readonly postgresPort: number
+  readonly databasePool: number
+  readonly databaseUrl: string | undefined
+  readonly temporalAddress: string | undefined
+  readonly temporalNamespace: string
+}
+
+/**
+ * Reads and checks the environment once.
+ * @throws {ConfigError} naming every wrong variable
+ */
+export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): Config {
+  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
+  const parsed = environment.safeParse(set)
+  if (!parsed.success) {
+    throw new ConfigError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('\n'))
+  }
+  const value = parsed.data
+  const problems: string[] = []
+  if (value.TIDINGS_ENV === 'production') {
+    for (const name of ['TIDINGS_JWT_SECRET', 'TIDINGS_ENCRYPTION_KEY'] as const) {
+      if (value[name] === undefined) problems.push(`${name}: required when TIDINGS_ENV=production`)
+    }
+  }
+  if (problems.length > 0) throw new ConfigError(problems.join('\n'))
+  const scale = value.TIDINGS_RETRY_TIME_SCALE
+  const ownServer = value.TEMPORAL_ADDRESS === undefined
+  return Object.freeze({
+    environment: value.TIDINGS_ENV,
+    host: value.TIDINGS_HOST,
+    port: value.TIDINGS_PORT,
+    dataDir: value.TIDINGS_DATA_DIR,
+    region: value.TIDINGS_REGION,
+    jwtSecret: value.TIDINGS_JWT_SECRET,
+    encryptionKey: value.TIDINGS_ENCRYPTION_KEY,
+    allowSubnets: value.TIDINGS_ALLOW_SUBNETS,
+    requireHttps: value.TIDINGS_REQUIRE_HTTPS,
+    svixHeaders: value.TIDINGS_SVIX_HEADERS,
+    retry: {
+      scheduleMs: value.TIDINGS_RETRY_SCHEDULE.map((ms) => ms * scale),
+      maxDelayMs: LIMITS.retryDelayMaxMs * scale,
+      jitter: DEFAULT_JITTER,
+    },
+    retryTimeScale: scale,
+    requestTimeoutMs: value.TIDINGS_REQUEST_TIMEOUT_MS,
+    partitions: value.TIDINGS_PARTITIONS,
+    groupMaxMessages: value.TIDINGS_GROUP_MAX ?? (ownServer ? LIMITS.groupMaxMessages : LIMITS.groupMaxMessagesForeignServer),
+    logLevel: value.TIDINGS_LOG_LEVEL,
+    temporalUiUrl: value.TIDINGS_TEMPORAL_UI_URL,
+    temporalPort: value.TIDINGS_TEMPORAL_PORT,
+    temporalUiPort: value.TIDINGS_TEMPORAL_UI_PORT,
+    postgresPort: value.TIDINGS_POSTGRES_PORT,
+    databasePool: value.TIDINGS_DATABASE_POOL,
+    databaseUrl: value.DATABASE_URL,
+    temporalAddress: value.TEMPORAL_ADDRESS,
+    temporalNamespace: value.TEMPORAL_NAMESPACE ?? `tidings-${value.TIDINGS_REGION}`,
+  })
+}

@@ -1,0 +1,64 @@
+/** Every limit of the product, in one place. `docs/limits.md` lists them for users. */
+
+export const LIMITS = {
+  /** Bytes of a request body; over it 413 (the Svix API's figure). */
+  requestBodyMaxBytes: 2_097_152,
+  /** Characters of a uid, an event type's or a channel's name. */
+  nameMaxChars: 256,
+  /** Characters of an application's name and an endpoint's description. */
+  textMaxChars: 1024,
+  urlMaxChars: 2048,
+  metadataMaxBytes: 4096,
+  headerValueMaxChars: 4096,
+  headersPerEndpoint: 64,
+  endpointsPerApplication: 20_000,
+  channelsPerEndpoint: 10,
+  channelsPerMessage: 5,
+  eventTypesPerEndpoint: 512,
+  pageDefault: 50,
+  pageMax: 250,
+  /** How far back message and attempt lists reach. */
+  historyMaxDays: 90,
+  payloadRetentionMinDays: 5,
+  payloadRetentionMaxDays: 90,
+  /** Old secrets of one endpoint that still sign. */
+  liveOldSecretsMax: 10,
+  secretGraceDefaultS: 86_400,
+  secretGraceMaxS: 604_800,
+
+  /** Events in one fan-out: 100 message ids of 31 characters need the raised search-attribute limit of our servers. */
+  groupMaxMessages: 100,
+  /** Where the server is not ours its search attributes may end at 2,048 bytes: 60 ids fit, 61 do not. */
+  groupMaxMessagesForeignServer: 55,
+  /** Bytes of event type names in the search attribute of one fan-out. */
+  eventTypesAttributeMaxBytes: 1800,
+  /** Deliveries whose first attempts one workflow task may hold (10,000 ended in GrpcMessageTooLarge). */
+  deliveriesPerTask: 1000,
+  /** Up to here each endpoint's first attempts are a local activity of their own; beyond, they share one. */
+  activityPerEndpointMaxDeliveries: 10,
+  /** Pending remote activities of one workflow (2,001 blocked it); more become fan-out/<group>/<n>. */
+  pendingActivitiesPerWorkflow: 300,
+  /** Rows in one statement of the attempts writer. */
+  attemptsPerFlush: 500,
+  /** Messages accepted by one statement. */
+  messagesPerCommit: 200,
+
+  /** Bytes kept of an endpoint's answer, capped while reading. */
+  responseBodyMaxBytes: 20_000,
+  connectTimeoutMs: 5000,
+  requestTimeoutMs: 30_000,
+  requestTimeoutMaxMs: 60_000,
+  /** How long a first attempt may hold its local activity before it is handed to a remote one. */
+  firstAttemptHoldMs: 1000,
+  /** Waiting for an endpoint's own connections inside a first attempt. */
+  endpointInFlightPerWorker: 10,
+  connectionsPerHost: 10,
+  requestsInFlightPerLane: 100,
+  connectionIdleMs: 60_000,
+  connectionLifetimeMs: 300_000,
+
+  retryScheduleMaxSteps: 30,
+  retryDelayMaxMs: 86_400_000,
+  /** Delays up to here are Temporal activity retries; longer ones are parked in the endpoint's mailbox. */
+  serverSideRetryMaxMs: 59_999,
+} as const

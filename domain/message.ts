@@ -1,0 +1,47 @@
+import type { AttemptTrigger } from './outcome.ts'
+
+/** A message that has passed validation and waits to be committed. */
+export interface NewMessage {
+  readonly id: string
+  readonly appId: string
+  readonly eventType: string
+  /** The publisher's own id, unique within the application; null without one. */
+  readonly eventId: string | null
+  readonly channels: readonly string[] | null
+  /** The exact JSON text that is sent and signed. */
+  readonly payload: string
+  readonly createdAtMs: number
+  readonly expiresAtMs: number
+}
+
+/** One message to be sent (again) to one endpoint, its filters bypassed. */
+export interface Redelivery {
+  readonly messageId: string
+  readonly appId: string
+  readonly eventType: string
+  readonly endpointId: string
+  readonly trigger: AttemptTrigger
+  /** False: a single attempt. True: the endpoint's whole retry schedule. */
+  readonly retried: boolean
+}
+
+/** Which messages a replay sends again. */
+export interface ReplayRequest {
+  readonly applicationId: string
+  /** ISO 8601; the first instant included. */
+  readonly since: string
+  /** ISO 8601; the first instant no longer included. */
+  readonly until: string
+  /** Absent: every endpoint of the application that is enabled. */
+  readonly endpointId?: string
+  /** Absent: every event type. */
+  readonly eventTypes?: readonly string[]
+  /** Which deliveries: all, those whose last attempt failed, or those never attempted. Default `failed`. */
+  readonly status?: ReplayStatus
+  /** Deliveries a second, 1 to 1000. Default 100. */
+  readonly ratePerSecond?: number
+  /** False: a single attempt each, as the Svix API's recover. Default true. */
+  readonly retried?: boolean
+}
+
+export type ReplayStatus = 'all' | 'failed' | 'missing'

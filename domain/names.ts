@@ -1,0 +1,43 @@
+/** Names that Temporal keeps for ever: workflow ids, task queues, search attributes. Built here and nowhere else. */
+
+export const FAN_OUT_TASK_QUEUE = 'fan-out'
+
+/** `fast` endpoints answer within a second, `slow` ones do not, `retry` carries what failed once. Design section 4. */
+export const LANES = ['fast', 'slow', 'retry'] as const
+export type Lane = (typeof LANES)[number]
+
+export function deliverTaskQueue(lane: Lane, partition: number): string {
+  return `deliver-${lane}-${partition}`
+}
+
+/** The task queue that only the process with a request in flight polls, so that an activity can attach to the request. */
+export function attachTaskQueue(processId: string): string {
+  return `attach-${processId}`
+}
+
+/** @param groupId id of the group's first message, or of the outbox row where one message is sent again */
+export function fanOutWorkflowId(groupId: string, part = 0): string {
+  return part === 0 ? `fan-out/${groupId}` : `fan-out/${groupId}/${part}`
+}
+
+export function mailboxWorkflowId(endpointId: string): string {
+  return `mailbox/${endpointId}`
+}
+
+export function replayWorkflowId(taskId: string): string {
+  return `replay/${taskId}`
+}
+
+/** Keyword lists: SQL visibility has room for three in a namespace. */
+export const SEARCH_ATTRIBUTES = {
+  messages: 'MessageIds',
+  applications: 'ApplicationIds',
+  eventTypes: 'EventTypes',
+} as const
+
+/** Same endpoint, same partition, so that a worker keeps its connections and its cache warm. FNV-1a, 32 bits. */
+export function partitionOf(endpointId: string, partitions: number): number {
+  let hash = 0x811c9dc5
+  for (let i = 0; i < endpointId.length; i++) hash = Math.imul(hash ^ endpointId.charCodeAt(i), 0x01000193)
+  return (hash >>> 0) % partitions
+}

@@ -1,0 +1,46 @@
+import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
+
+const KEY_ID_BYTES = 4
+const IV_BYTES = 12
+const TAG_BYTES = 16
+
+/** What was stored was encrypted with another key, or altered. */
+export class CipherError extends Error {
+  readonly code = 'cipher_mismatch'
+  override readonly name = 'CipherError'
+}
+
+/** Encrypts secrets and headers at rest: AES-256-GCM, the key's id in front so that a key can be rotated. */
+export interface Cipher {
+  encrypt(plain: string): Buffer
+  /** @throws {CipherError} */
+  decrypt(stored: Buffer): string
+}
+
+/** @param keyText at least 32 characters; the AES key is derived from it by HKDF-SHA256 */
+export function createCipher(keyText: string): Cipher {
+  const derived = Buffer.from(hkdfSync('sha256', keyText, '', 'tidings at rest', 32 + KEY_ID_BYTES))
+  const key = derived.subarray(0, 32)
+  const keyId = derived.subarray(32)
+  return {
+    encrypt(plain) {
+      const iv = randomBytes(IV_BYTES)
+      const cipher = createCipheriv('aes-256-gcm', key, iv)
+      const body = Buffer.concat([cipher.update(plain, 'utf8'), cipher.final()])
+      return Buffer.concat([keyId, iv, cipher.getAuthTag(), body])
+    },
+    decrypt(stored) {
+      if (!stored.subarray(0, KEY_ID_BYTES).equals(keyId)) {
+        throw new CipherError('a stored secret was encrypted with another key: set TIDINGS_ENCRYPTION_KEY to the one used before')
+      }
+      const ivEnd = KEY_ID_BYTES + IV_BYTES
+      const decipher = createDecipheriv('aes-256-gcm', key, stored.subarray(KEY_ID_BYTES, ivEnd))
+      decipher.setAuthTag(stored.subarray(ivEnd, ivEnd + TAG_BYTES))
+      try {
+        return Buffer.concat([decipher.update(stored.subarray(ivEnd + TAG_BYTES)), decipher.final()]).toString('utf8')
+      } catch (cause) {
+        throw new CipherError('a stored secret does not decrypt: it was altered', { cause })
+      }
+    },
+  }
+}

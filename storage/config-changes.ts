@@ -1,0 +1,9 @@
+import type { Queryable } from './pool.ts'
+
+/** Channel on which every process hears of changed applications and endpoints; the payload is the application's id. */
+export const CONFIG_CHANNEL = 'tidings_config'
+
+/** Call it in the transaction that changes an application or one of its endpoints: heard when that commits. */
+export async function notifyConfigChange(db: Queryable, appId: string): Promise<void> {
+  await db.query('SELECT pg_notify($1, $2)', [CONFIG_CHANNEL, appId])
+}
