@@ -1,0 +1,109 @@
+import { isIP, type LookupFunction } from 'node:net'
+import { Agent, buildConnector } from 'undici'
+import { LIMITS } from '../domain/limits.ts'
+import { LANES, type Lane } from '../domain/names.ts'
+import type { AttemptOutcome } from '../domain/outcome.ts'
+import { BlockedAddressError, INVALID_URL, type AddressGuard } from './address-guard.ts'
+import { Exchange } from './exchange.ts'
+import { createInterruptions } from './interruptions.ts'
+
+export interface OutgoingRequest {
+  readonly url: string
+  /** Already signed; names are sent in the case they have here. */
+  readonly headers: Record<string, string>
+  readonly body: string
+  /** Over waiting for a connection, connecting, headers and body together. */
+  readonly timeoutMs: number
+  /** Aborted when the process stops: the outcome is then `interrupted`. */
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface OutgoingClient {
+  /** Makes one request. Whatever the endpoint does is an outcome; this never rejects for it. Redirects are not followed. */
+  post(lane: Lane, request: OutgoingRequest): Promise<AttemptOutcome>
+  /** Ends every request in flight as `interrupted` and closes all connections. */
+  close(): Promise<void>
+}
+
+export interface HttpClientOptions {
+  readonly guard: AddressGuard
+  /** Upper bound of every request's own timeout. */
+  readonly requestTimeoutMs: number
+}
+
+/** A client with one pool of connections for each lane, so that slow endpoints hold none that fast ones want. */
+export function createHttpClient(options: HttpClientOptions): OutgoingClient {
+  const { guard, requestTimeoutMs } = options
+  const guarded = createGuardedConnector(guard)
+  const agents = Object.fromEntries(LANES.map((lane) => [lane, createAgent(guarded)])) as Record<Lane, Agent>
+  // Exempt URLs have connections of their own: one that was opened without the guard never carries a guarded request.
+  const exempt = createAgent(createConnector(undefined))
+  const interruptions = createInterruptions()
+
+  return {
+    post: (lane, request) => {
+      const url = URL.parse(request.url)
+      if (url === null) return Promise.resolve(blocked(INVALID_URL))
+      const refusal = guard.check(url)
+      if (refusal !== undefined) return Promise.resolve(blocked(refusal))
+      const agent = guard.isExempt(url) ? exempt : agents[lane]
+      return new Promise((resolve) => {
+        const exchange = new Exchange(Math.min(request.timeoutMs, requestTimeoutMs), (outcome) => {
+          interruptions.forget(exchange, request.signal)
+          resolve(outcome)
+        })
+        interruptions.watch(exchange, request.signal)
+        if (request.signal?.aborted === true) return exchange.interrupt()
+        const path = `${url.pathname}${url.search}`
+        agent.dispatch({ origin: url.origin, path, method: 'POST', headers: request.headers, body: request.body }, exchange)
+      })
+    },
+    close: async () => {
+      await Promise.all([...Object.values(agents), exempt].map((agent) => agent.destroy()))
+    },
+  }
+}
+
+function blocked(reason: string): AttemptOutcome {
+  return { kind: 'blocked', statusCode: 0, body: reason, durationMs: 0 }
+}
+
+/**
+ * What undici offers of the connection limits: per-host connections, idle time, lifetime (checked when a connection is next
+ * used), requests a connection. It has no bound over all hosts; the callers' slots are that bound.
+ */
+function createAgent(connect: buildConnector.connector): Agent {
+  return new Agent({
+    connect,
+    connections: LIMITS.connectionsPerHost,
+    pipelining: 1,
+    allowH2: false,
+    keepAliveTimeout: LIMITS.connectionIdleMs,
+    keepAliveMaxTimeout: LIMITS.connectionIdleMs,
+    clientTtl: LIMITS.connectionLifetimeMs,
+    maxRequestsPerClient: REQUESTS_PER_CONNECTION,
+    // One timer over the whole exchange replaces these two (exchange.ts).
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  })
+}
+
+const REQUESTS_PER_CONNECTION = 1000
+
+/** Checks numeric hosts itself, because `net.connect` asks no look-up for them; names go through the guard's look-up. */
+function createGuardedConnector(guard: AddressGuard): buildConnector.connector {
+  const connect = createConnector(guard.lookup)
+  return (target, callback) => {
+    const refusal = isIP(target.hostname) === 0 ? undefined : guard.checkAddress(target.hostname)
+    if (refusal === undefined) connect(target, callback)
+    else callback(new BlockedAddressError(refusal), null)
+  }
+}
+
+function createConnector(lookup: LookupFunction | undefined): buildConnector.connector {
+  return buildConnector({
+    timeout: LIMITS.connectTimeoutMs,
+    allowH2: false,
+    ...(lookup === undefined ? {} : { lookup }),
+  })
+}

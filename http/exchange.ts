@@ -1,0 +1,122 @@
+import type { Dispatcher } from 'undici'
+import { parseRetryAfter } from '../domain/backoff.ts'
+import { LIMITS } from '../domain/limits.ts'
+import type { AttemptOutcome, OutcomeKind } from '../domain/outcome.ts'
+import { describeFailure } from './failure.ts'
+
+/** Bytes of a too long answer that are read and thrown away to keep the connection; beyond, it is closed. */
+const DRAIN_MAX_BYTES = 131_072
+
+type ResponseHeaders = Parameters<NonNullable<Dispatcher.DispatchHandler['onResponseStart']>>[2]
+
+/**
+ * One request and its answer, as undici's own handler interface: per request this is one object and one timer, where
+ * `agent.request` adds a stream and several promises (measured in docs/performance.md).
+ */
+export class Exchange implements Dispatcher.DispatchHandler {
+  readonly #startedAt = performance.now()
+  readonly #timer: NodeJS.Timeout
+  readonly #timeoutMs: number
+  readonly #settle: (outcome: AttemptOutcome) => void
+  #controller: Dispatcher.DispatchController | undefined
+  #settled = false
+  #ended = false
+  #statusCode = 0
+  #retryAfter: string | undefined
+  #chunks: Buffer[] = []
+  #bytes = 0
+
+  /** @param settle called exactly once */
+  constructor(timeoutMs: number, settle: (outcome: AttemptOutcome) => void) {
+    this.#timeoutMs = timeoutMs
+    this.#settle = settle
+    this.#timer = setTimeout(onTimeout, timeoutMs, this)
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller
+    // Timed out or interrupted while it waited for a connection: it must not be sent any more.
+    if (this.#settled) controller.abort(new Error('settled'))
+  }
+
+  onResponseStart(_controller: Dispatcher.DispatchController, statusCode: number, headers: ResponseHeaders): void {
+    if (statusCode < 200) return
+    this.#statusCode = statusCode
+    const retryAfter = headers['retry-after']
+    this.#retryAfter = Array.isArray(retryAfter) ? retryAfter[0] : retryAfter
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#bytes < LIMITS.responseBodyMaxBytes) this.#chunks.push(chunk)
+    this.#bytes += chunk.length
+    if (this.#bytes <= LIMITS.responseBodyMaxBytes) return
+    this.#answered()
+    if (this.#bytes > LIMITS.responseBodyMaxBytes + DRAIN_MAX_BYTES) this.#abort(controller)
+  }
+
+  onResponseEnd(): void {
+    this.#end()
+    this.#answered()
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
+    this.#end()
+    if (this.#settled) return
+    const { kind, reason } = describeFailure(error, this.#statusCode !== 0)
+    this.#finish(kind, 0, reason)
+  }
+
+  /** The process stops: the outcome is `interrupted` at once and the connection is closed. */
+  interrupt(): void {
+    this.#finish('interrupted', 0, 'the sender stopped before the answer came')
+    this.#abort(this.#controller)
+  }
+
+  expire(): void {
+    const what = this.#statusCode === 0 ? 'answer' : 'complete answer'
+    this.#finish('unreachable', 0, `no ${what} within ${this.#timeoutMs} ms`)
+    this.#abort(this.#controller)
+  }
+
+  #answered(): void {
+    const kind = this.#statusCode < 300 ? 'delivered' : 'rejected'
+    this.#finish(kind, this.#statusCode, this.#settled ? '' : readBody(this.#chunks, this.#bytes))
+  }
+
+  #finish(kind: OutcomeKind, statusCode: number, body: string): void {
+    if (this.#settled) return
+    this.#settled = true
+    this.#chunks = []
+    const durationMs = Math.round(performance.now() - this.#startedAt)
+    const retryAfterMs = this.#retryAfter === undefined ? undefined : parseRetryAfter(this.#retryAfter, Date.now())
+    this.#settle(retryAfterMs === undefined ? { kind, statusCode, body, durationMs } : { kind, statusCode, body, durationMs, retryAfterMs })
+  }
+
+  #abort(controller: Dispatcher.DispatchController | undefined): void {
+    if (this.#ended) return
+    this.#end()
+    controller?.abort(new Error('settled'))
+  }
+
+  #end(): void {
+    this.#ended = true
+    clearTimeout(this.#timer)
+  }
+}
+
+function onTimeout(exchange: Exchange): void {
+  exchange.expire()
+}
+
+/** Postgres text holds no NUL, and a cut may fall into a character: both become or lose the replacement character. */
+function readBody(chunks: readonly Buffer[], bytes: number): string {
+  const [first] = chunks
+  if (first === undefined) return ''
+  const whole = chunks.length === 1 ? first : Buffer.concat(chunks)
+  if (bytes <= LIMITS.responseBodyMaxBytes) return withoutNul(whole.toString('utf8'))
+  return withoutNul(whole.toString('utf8', 0, LIMITS.responseBodyMaxBytes).replace(/\uFFFD+$/, ''))
+}
+
+function withoutNul(text: string): string {
+  return text.includes('\0') ? text.replaceAll('\0', '\uFFFD') : text
+}
