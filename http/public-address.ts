@@ -71,7 +71,7 @@ function parseSubnet(text: string): Subnet {
 }
 
 function matches(address: Address, [network, prefix]: Subnet): boolean {
-  return address.kind() === network.kind() && address.match(network as never, prefix)
+  return address.kind() === network.kind() && address.match(network, prefix)
 }
 
 function whyNotPublic(address: Address): string | undefined {
