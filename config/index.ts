@@ -39,6 +39,7 @@ const environment = z.object({
   TIDINGS_HOST: z.string().default('127.0.0.1'),
   TIDINGS_PORT: integer(0, 65_535, 8071),
   TIDINGS_DATA_DIR: z.string().min(1).default('.tidings'),
+  TIDINGS_CACHE_DIR: z.string().min(1).optional(),
   TIDINGS_REGION: z
     .string()
     .regex(/^[a-z0-9-]{1,32}$/, 'may have lower-case letters, digits and hyphens, 32 at most')
@@ -75,6 +76,8 @@ export interface Config {
   readonly port: number
   /** Where embedded Postgres, Temporal and downloads live. */
   readonly dataDir: string
+  /** Downloads that several clones share; undefined: a folder in the user's home, else the data directory. */
+  readonly cacheDir: string | undefined
   readonly region: string
   /** Signs tokens. Absent only in development, where `npm start` generates one and keeps it in the data directory. */
   readonly jwtSecret: string | undefined
@@ -126,6 +129,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     host: value.TIDINGS_HOST,
     port: value.TIDINGS_PORT,
     dataDir: value.TIDINGS_DATA_DIR,
+    cacheDir: value.TIDINGS_CACHE_DIR,
     region: value.TIDINGS_REGION,
     jwtSecret: value.TIDINGS_JWT_SECRET,
     encryptionKey: value.TIDINGS_ENCRYPTION_KEY,

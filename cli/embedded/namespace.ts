@@ -1,0 +1,77 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { Connection } from '@temporalio/client'
+import { msNumberToTs } from '@temporalio/common/lib/time.js'
+import proto from '@temporalio/proto'
+import { SEARCH_ATTRIBUTES } from '../../domain/names.ts'
+import { CommandFailure, reasonOf } from '../failure.ts'
+
+const RETENTION_S = 7 * 86_400
+const CALL_TIMEOUT_MS = 10_000
+const CACHE_RETRY_MS = 50
+const CACHE_RETRIES = 150
+const GRPC_NOT_FOUND = 5
+const GRPC_ALREADY_EXISTS = 6
+
+const hasCode = (error: unknown, code: number) => (error as { code?: unknown }).code === code
+
+/**
+ * Makes sure that the namespace is there, with our search attributes. A namespace that it creates keeps finished
+ * workflows for 7 days; that of an existing one changes only where `setRetention` says so.
+ * @throws {CommandFailure} `temporal_failed`
+ */
+export async function prepareNamespace(address: string, namespace: string, setRetention = false): Promise<void> {
+  let connection: Connection
+  try {
+    connection = await Connection.connect({ address, connectTimeout: CALL_TIMEOUT_MS })
+  } catch (cause) {
+    throw new CommandFailure('temporal_failed', `Temporal does not answer at ${address}: start it, or set TEMPORAL_ADDRESS to where it is`, { cause })
+  }
+  try {
+    await connection.withDeadline(Date.now() + CALL_TIMEOUT_MS, async () => {
+      await ensureNamespace(connection, namespace, setRetention)
+      await ensureSearchAttributes(connection, namespace)
+    })
+  } catch (cause) {
+    throw new CommandFailure('temporal_failed', `Temporal at ${address} could not prepare the namespace ${namespace}: ${reasonOf(cause)}`, { cause })
+  } finally {
+    await connection.close()
+  }
+}
+
+async function ensureNamespace({ workflowService }: Connection, namespace: string, setRetention: boolean): Promise<void> {
+  const workflowExecutionRetentionTtl = msNumberToTs(RETENTION_S * 1000)
+  try {
+    const { config } = await workflowService.describeNamespace({ namespace })
+    const current = Number(config?.workflowExecutionRetentionTtl?.seconds ?? 0)
+    if (setRetention && current !== RETENTION_S) await workflowService.updateNamespace({ namespace, config: { workflowExecutionRetentionTtl } })
+  } catch (error) {
+    if (!hasCode(error, GRPC_NOT_FOUND)) throw error
+    await workflowService.registerNamespace({ namespace, workflowExecutionRetentionPeriod: workflowExecutionRetentionTtl }).catch((reason: unknown) => {
+      if (!hasCode(reason, GRPC_ALREADY_EXISTS)) throw reason
+    })
+  }
+}
+
+/** The server's cache of namespaces knows a new one only after a moment. */
+async function listSearchAttributes({ operatorService }: Connection, namespace: string) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await operatorService.listSearchAttributes({ namespace })
+    } catch (error) {
+      if (!hasCode(error, GRPC_NOT_FOUND) || attempt === CACHE_RETRIES) throw error
+      await delay(CACHE_RETRY_MS)
+    }
+  }
+}
+
+async function ensureSearchAttributes(connection: Connection, namespace: string): Promise<void> {
+  const { operatorService } = connection
+  const { customAttributes } = await listSearchAttributes(connection, namespace)
+  const missing = Object.values(SEARCH_ATTRIBUTES).filter((name) => customAttributes[name] === undefined)
+  if (missing.length === 0) return
+  const type = proto.temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
+  const searchAttributes = Object.fromEntries(missing.map((name) => [name, type]))
+  await operatorService.addSearchAttributes({ namespace, searchAttributes }).catch((reason: unknown) => {
+    if (!hasCode(reason, GRPC_ALREADY_EXISTS)) throw reason
+  })
+}
