@@ -23,8 +23,28 @@ export const LIMITS = {
   payloadRetentionMaxDays: 90,
   /** Old secrets of one endpoint that still sign. */
   liveOldSecretsMax: 10,
+  /** Bytes of a secret that Tidings makes. */
+  secretBytes: 24,
   secretGraceDefaultS: 86_400,
   secretGraceMaxS: 604_800,
+  /** A token of a customer's portal: 28 days. */
+  portalTokenLifetimeS: 2_419_200,
+  /** Verified tokens that one API process remembers. */
+  tokenCacheEntries: 10_000,
+  /** How long a verified token is believed before it is verified again. */
+  tokenCacheMs: 300_000,
+  tokenMaxChars: 8192,
+  /** How far back a recovery (14 days) and statistics (28 days) may reach, each with 5 minutes of clock difference. */
+  recoverMaxMs: 1_209_600_000 + 300_000,
+  statsMaxMs: 2_419_200_000 + 300_000,
+  /** Dead letters that one request puts back, and how many of them at a time. */
+  redriveMaxPerRequest: 10_000,
+  redriveBatch: 500,
+  /** The development inbox: requests kept per name, names, bytes kept of a body, and the longest asked-for delay. */
+  inboxKept: 100,
+  inboxNames: 100,
+  inboxBodyMaxBytes: 262_144,
+  inboxDelayMaxMs: 60_000,
 
   /** Events in one fan-out: 100 message ids of 31 characters need the raised search-attribute limit of our servers. */
   groupMaxMessages: 100,

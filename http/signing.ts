@@ -1,4 +1,5 @@
 import { createHmac, createPrivateKey, createPublicKey, sign, type KeyObject } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
 
 /** A secret is not of the forms that Standard Webhooks 1.0 knows. */
 export class SecretError extends Error {
@@ -67,4 +68,15 @@ export function signMessage(signers: readonly Signer[], id: string, timestampS: 
     'webhook-timestamp': String(timestampS),
     'webhook-signature': signers.map((signer) => signer(content)).join(' '),
   }
+}
+
+const signers = new LRUCache<string, Signer>({ max: 50_000 })
+
+/** The signer of a secret, prepared once and remembered. */
+export function signerFor(secret: string): Signer {
+  const known = signers.get(secret)
+  if (known !== undefined) return known
+  const signer = createSigner(secret)
+  signers.set(secret, signer)
+  return signer
 }

@@ -1,12 +1,162 @@
 import { LRUCache } from 'lru-cache'
-import type { Signer } from '../http/signing.ts'
+import type { Subscription } from '../domain/routing.ts'
+import type { Cipher } from './cipher.ts'
+import type { Pool } from './pool.ts'
+
+const APPLICATIONS_MAX = 20_000
+const TTL_MS = 60_000
 
 export interface CachedApplication {
   readonly id: string
   readonly orgId: string
   readonly uid: string | null
 }
+
+export interface CachedSecret {
+  readonly secret: string
+  /** Null for the current one. */
+  readonly expiresAtMs: number | null
+}
+
+/** All that a delivery needs to know of an endpoint, secrets decrypted. */
+export interface CachedEndpoint extends Subscription {
+  readonly id: string
+  readonly appId: string
+  readonly url: string
+  readonly host: string
+  readonly timeoutMs: number | null
+  readonly retryScheduleMs: readonly number[] | null
+  readonly headers: Readonly<Record<string, string>>
+  readonly secrets: readonly CachedSecret[]
+}
+
+/** Endpoints of one application, in the order of their ids. */
+export interface CachedEndpoints {
+  readonly list: readonly CachedEndpoint[]
+  readonly byId: ReadonlyMap<string, CachedEndpoint>
+}
+
+/**
+ * Applications and endpoints in memory. A change is heard through LISTEN/NOTIFY (`config-feed.ts`); an entry lives 60 s at
+ * most, should a notification be missed.
+ */
 export interface ConfigCache {
-  /** The live application of this organisation by id or uid. */
+  /** The live application of this organisation by id or uid; undefined where there is none, or it is another's. */
   application(orgId: string, idOrUid: string): Promise<CachedApplication | undefined>
+  /** The application's live endpoints. */
+  endpoints(appId: string): Promise<CachedEndpoints>
+  forget(appId: string): void
+  forgetAll(): void
+}
+
+export function createConfigCache(deps: { pool: Pool; cipher: Cipher }): ConfigCache {
+  const { pool, cipher } = deps
+  // Promises are kept, not values: a notification that comes while a load is under way drops the entry, so that what the
+  // load found is used by those who asked before the change, and by nobody after it.
+  const applications = new LRUCache<string, Promise<CachedApplication | undefined>>({ max: APPLICATIONS_MAX, ttl: TTL_MS })
+  const endpoints = new LRUCache<string, Promise<CachedEndpoints>>({ max: APPLICATIONS_MAX, ttl: TTL_MS })
+  const keysOf = new Map<string, Set<string>>()
+
+  return {
+    application(orgId, idOrUid) {
+      const key = `${orgId} ${idOrUid}`
+      return cached(applications, key, async () => {
+        const application = await loadApplication(pool, orgId, idOrUid)
+        if (application === undefined) applications.delete(key)
+        else remember(keysOf, application.id, key)
+        return application
+      })
+    },
+    endpoints: (appId) => cached(endpoints, appId, () => loadEndpoints(pool, cipher, appId)),
+    forget(appId) {
+      endpoints.delete(appId)
+      for (const key of keysOf.get(appId) ?? []) applications.delete(key)
+      keysOf.delete(appId)
+    },
+    forgetAll() {
+      endpoints.clear()
+      applications.clear()
+      keysOf.clear()
+    },
+  }
+}
+
+function cached<T>(cache: LRUCache<string, Promise<T>>, key: string, load: () => Promise<T>): Promise<T> {
+  const known = cache.get(key)
+  if (known !== undefined) return known
+  const loading = load()
+  cache.set(key, loading)
+  loading.catch(() => {
+    if (cache.peek(key) === loading) cache.delete(key)
+  })
+  return loading
+}
+
+function remember(keysOf: Map<string, Set<string>>, appId: string, key: string): void {
+  const keys = keysOf.get(appId)
+  if (keys === undefined) keysOf.set(appId, new Set([key]))
+  else keys.add(key)
+}
+
+async function loadApplication(pool: Pool, orgId: string, idOrUid: string): Promise<CachedApplication | undefined> {
+  const { rows } = await pool.query<{ id: string; uid: string | null }>({
+    name: 'cache-application',
+    text: 'SELECT id, uid FROM application WHERE org_id = $1 AND deleted_at IS NULL AND (id = $2 OR uid = $2) ORDER BY id = $2 DESC LIMIT 1',
+    values: [orgId, idOrUid],
+  })
+  const row = rows[0]
+  return row === undefined ? undefined : { id: row.id, orgId, uid: row.uid }
+}
+
+interface EndpointRow {
+  id: string
+  app_id: string
+  url: string
+  disabled: boolean
+  event_types: string[] | null
+  channels: string[] | null
+  headers_cipher: Buffer | null
+  retry_schedule_ms: number[] | null
+  timeout_ms: number | null
+  secrets: Buffer[] | null
+  expiries: (Date | null)[] | null
+}
+
+async function loadEndpoints(pool: Pool, cipher: Cipher, appId: string): Promise<CachedEndpoints> {
+  const { rows } = await pool.query<EndpointRow>({
+    name: 'cache-endpoints',
+    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.timeout_ms,
+        s.secrets, s.expiries
+      FROM endpoint e
+      LEFT JOIN (
+        SELECT endpoint_id, array_agg(secret_cipher ORDER BY id DESC) AS secrets, array_agg(expires_at ORDER BY id DESC) AS expiries
+        FROM endpoint_secret
+        WHERE endpoint_id IN (SELECT id FROM endpoint WHERE app_id = $1) AND (expires_at IS NULL OR expires_at > now())
+        GROUP BY endpoint_id
+      ) s ON s.endpoint_id = e.id
+      WHERE e.app_id = $1 AND e.deleted_at IS NULL
+      ORDER BY e.id`,
+    values: [appId],
+  })
+  const list = rows.map((row) => toEndpoint(row, cipher))
+  return { list, byId: new Map(list.map((endpoint) => [endpoint.id, endpoint])) }
+}
+
+function toEndpoint(row: EndpointRow, cipher: Cipher): CachedEndpoint {
+  return {
+    id: row.id,
+    appId: row.app_id,
+    url: row.url,
+    host: new URL(row.url).host,
+    disabled: row.disabled,
+    eventTypes: row.event_types,
+    channels: row.channels,
+    timeoutMs: row.timeout_ms,
+    retryScheduleMs: row.retry_schedule_ms,
+    headers: row.headers_cipher === null ? {} : (JSON.parse(cipher.decrypt(row.headers_cipher)) as Record<string, string>),
+    secrets: (row.secrets ?? []).map((secret, i) => ({
+      secret: cipher.decrypt(secret),
+      expiresAtMs: row.expiries?.[i]?.getTime() ?? null,
+    })),
+  }
 }

@@ -1,0 +1,190 @@
+import type { Logger } from 'pino'
+import { nextDelayMs, type RetryPolicy } from '../domain/backoff.ts'
+import { newId } from '../domain/ids.ts'
+import { LIMITS } from '../domain/limits.ts'
+import type { Lane } from '../domain/names.ts'
+import { asksToBeDisabled, STATUS_FAIL, STATUS_SUCCESS, type AttemptOutcome, type AttemptTrigger } from '../domain/outcome.ts'
+import type { OutgoingClient } from '../http/client.ts'
+import { signerFor, signMessage } from '../http/signing.ts'
+import type { CachedEndpoint } from '../storage/config-cache.ts'
+import type { StoredMessage } from '../storage/messages.ts'
+import type { DeliveryChange, Recorder } from '../storage/recorder.ts'
+
+/**
+ * What became of a delivery by one attempt, recorded when it is returned. `interrupted`: nothing was recorded, the process
+ * stops and another has to send it. `ended`: no further attempt, though not delivered (dead-lettered, or a single attempt).
+ */
+export type Disposition =
+  | { readonly kind: 'delivered' | 'ended' | 'parked' | 'interrupted' }
+  | { readonly kind: 'retrying'; readonly nextAtMs: number; readonly reason: string }
+
+export interface AttemptInput {
+  readonly message: StoredMessage
+  readonly endpoint: CachedEndpoint
+  readonly lane: Lane
+  readonly groupId: string
+  readonly runId: string
+  readonly attemptsBefore: number
+  /** Whether a row of this delivery waits, or may be left from an earlier fan-out. */
+  readonly hadRow: boolean
+  readonly trigger: AttemptTrigger
+  readonly retried: boolean
+  /** No activity of a fan-out holds a timer for this delivery: however short the wait, the mailbox has it. */
+  readonly parkAlways?: boolean
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface AttemptDependencies {
+  readonly client: OutgoingClient
+  readonly recorder: Recorder
+  readonly policy: RetryPolicy
+  readonly retryTimeScale: number
+  readonly requestTimeoutMs: number
+  readonly svixHeaders: boolean
+  readonly disableEndpoint: (endpointId: string, appId: string) => Promise<void>
+  readonly log: Logger
+  readonly random: () => number
+}
+
+/** The outcome is given before the record is committed, so that a slot is free as soon as the endpoint has answered. */
+export interface AttemptHandle {
+  readonly answered: Promise<AttemptOutcome>
+  readonly done: Promise<Disposition>
+}
+
+export type MakeAttempt = (input: AttemptInput) => AttemptHandle
+
+const GONE: AttemptOutcome = { kind: 'blocked', statusCode: 0, body: 'the payload has expired or was expunged', durationMs: 0 }
+
+/** Signs, sends, decides what follows, and records it: the one place where a webhook leaves. */
+export function createMakeAttempt(deps: AttemptDependencies): MakeAttempt {
+  return (input) => {
+    const startedAtMs = Date.now()
+    const answered = input.message.payload === null ? Promise.resolve(GONE) : send(deps, input, input.message.payload, startedAtMs)
+    return { answered, done: answered.then((outcome) => settle(deps, input, outcome, startedAtMs)) }
+  }
+}
+
+function send(deps: AttemptDependencies, input: AttemptInput, payload: string, nowMs: number): Promise<AttemptOutcome> {
+  const { endpoint, message } = input
+  let headers: Record<string, string>
+  try {
+    headers = requestHeaders(endpoint, message.id, payload, nowMs, deps.svixHeaders)
+  } catch (error) {
+    deps.log.error({ endpointId: endpoint.id, messageId: message.id, err: error }, 'attempt.unsignable')
+    return Promise.resolve({ kind: 'blocked', statusCode: 0, body: 'the endpoint has no secret that can sign', durationMs: 0 })
+  }
+  return deps.client.post(input.lane, {
+    url: endpoint.url,
+    headers,
+    body: payload,
+    timeoutMs: endpoint.timeoutMs ?? deps.requestTimeoutMs,
+    signal: input.signal,
+  })
+}
+
+function requestHeaders(endpoint: CachedEndpoint, messageId: string, payload: string, nowMs: number, svix: boolean): Record<string, string> {
+  const live = endpoint.secrets.filter((one) => one.expiresAtMs === null || one.expiresAtMs > nowMs)
+  if (live.length === 0) throw new Error('no live secret')
+  const signers = live.map((one) => signerFor(one.secret))
+  const signed = signMessage(signers, messageId, Math.floor(nowMs / 1000), payload)
+  const headers: Record<string, string> = { ...endpoint.headers, 'content-type': 'application/json', 'user-agent': 'Tidings/0.1', ...signed }
+  if (svix) {
+    headers['svix-id'] = signed['webhook-id']
+    headers['svix-timestamp'] = signed['webhook-timestamp']
+    headers['svix-signature'] = signed['webhook-signature']
+  }
+  return headers
+}
+
+async function settle(deps: AttemptDependencies, input: AttemptInput, outcome: AttemptOutcome, startedAtMs: number): Promise<Disposition> {
+  if (outcome.kind === 'interrupted') return { kind: 'interrupted' }
+  const { message, endpoint } = input
+  const gone = asksToBeDisabled(outcome)
+  if (gone) await disableOrLog(deps, endpoint)
+  const change = decide(deps, input, outcome, gone)
+  const delivery = {
+    messageId: message.id,
+    endpointId: endpoint.id,
+    appId: message.appId,
+    trigger: input.trigger,
+    groupId: input.groupId,
+  }
+  const attempt = {
+    id: newId('atmpt', startedAtMs),
+    messageId: message.id,
+    endpointId: endpoint.id,
+    appId: message.appId,
+    eventType: message.eventType,
+    url: endpoint.url,
+    status: outcome.kind === 'delivered' ? STATUS_SUCCESS : STATUS_FAIL,
+    responseCode: outcome.statusCode,
+    responseBody: outcome.body,
+    durationMs: Math.round(outcome.durationMs),
+    trigger: input.trigger,
+    groupId: input.groupId,
+    runId: input.runId,
+    createdAtMs: startedAtMs,
+  } as const
+  try {
+    await deps.recorder.record({ ...delivery, attempt, change })
+  } catch (error) {
+    // Postgres will never take this attempt as it is: the message is dead-lettered alone rather than sent for ever.
+    deps.log.error({ ...delivery, err: error }, 'attempt.unrecordable')
+    await deps.recorder.record({ ...delivery, change: { state: 'dead', attempts: input.attemptsBefore + 1 } })
+    return { kind: 'ended' }
+  }
+  if (change.state === 'dead') {
+    deps.log.warn({ messageId: message.id, endpointId: endpoint.id, attempts: change.attempts, code: outcome.statusCode }, 'delivery.dead-lettered')
+  }
+  return dispositionOf(change, outcome)
+}
+
+/** An endpoint that stays enabled for now says 410 again at its next message. */
+async function disableOrLog(deps: AttemptDependencies, endpoint: CachedEndpoint): Promise<void> {
+  try {
+    await deps.disableEndpoint(endpoint.id, endpoint.appId)
+    deps.log.warn({ endpointId: endpoint.id, appId: endpoint.appId }, 'endpoint.disabled-by-410')
+  } catch (error) {
+    deps.log.error({ endpointId: endpoint.id, err: error }, 'endpoint.not-disabled')
+  }
+}
+
+/** What the outcome makes of the delivery. */
+function decide(deps: AttemptDependencies, input: AttemptInput, outcome: AttemptOutcome, gone: boolean): DeliveryChange {
+  if (outcome.kind === 'delivered') return { state: 'delivered', hadRow: input.hadRow }
+  if (!input.retried) return { state: 'untracked' }
+  const attempts = input.attemptsBefore + 1
+  if (gone || outcome === GONE) return { state: 'dead', attempts }
+  const scheduleMs = input.endpoint.retryScheduleMs?.map((ms) => ms * deps.retryTimeScale)
+  const delayMs = nextDelayMs({
+    policy: scheduleMs === undefined ? deps.policy : { ...deps.policy, scheduleMs },
+    attempts,
+    health: { successRate: undefined },
+    outcome,
+    random: deps.random(),
+  })
+  if (delayMs === undefined) return { state: 'dead', attempts }
+  const parked = input.parkAlways === true || delayMs > LIMITS.serverSideRetryMaxMs * deps.retryTimeScale
+  return { state: parked ? 'parked' : 'retrying', attempts, nextAtMs: Date.now() + delayMs }
+}
+
+function dispositionOf(change: DeliveryChange, outcome: AttemptOutcome): Disposition {
+  switch (change.state) {
+    case 'delivered':
+      return { kind: 'delivered' }
+    case 'parked':
+      return { kind: 'parked' }
+    case 'retrying':
+      return { kind: 'retrying', nextAtMs: change.nextAtMs, reason: reasonOf(outcome) }
+    case 'dead':
+    case 'skipped':
+    case 'untracked':
+      return { kind: 'ended' }
+  }
+}
+
+/** What operators see of a failure: a status, or the short reason; never the endpoint's answer. */
+function reasonOf(outcome: AttemptOutcome): string {
+  return outcome.statusCode > 0 ? `the endpoint answered ${outcome.statusCode}` : outcome.body
+}

@@ -1,0 +1,250 @@
+import { activityInfo } from '@temporalio/activity'
+import type {
+  Continuation,
+  EndpointDeliveriesInput,
+  FirstAttemptsInput,
+  FirstAttemptsResult,
+  PlannedEndpoint,
+  Remaining,
+} from '../domain/fan-out.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { takes } from '../domain/routing.ts'
+import { readRecordedAttempts } from '../storage/deliveries.ts'
+import type { CachedEndpoint, ConfigCache } from '../storage/config-cache.ts'
+import { readMessages, type MessageCache, type StoredMessage } from '../storage/messages.ts'
+import type { Pool } from '../storage/pool.ts'
+import type { Recorder } from '../storage/recorder.ts'
+import type { Disposition } from './attempt.ts'
+import type { InFlight } from './in-flight.ts'
+import type { LaneSender } from './lane-sender.ts'
+import { pairKey, type RunMemory } from './run-memory.ts'
+
+export interface FirstAttemptsDependencies {
+  readonly pool: Pool
+  readonly messages: MessageCache
+  readonly configCache: ConfigCache
+  readonly recorder: Recorder
+  readonly sendFast: LaneSender
+  readonly runs: RunMemory
+  readonly inFlight: InFlight
+  readonly processId: string
+  /** Aborted when the process stops. */
+  readonly stopping: AbortSignal
+}
+
+/** The deliveries of one endpoint in one slice. */
+interface Target {
+  readonly endpoint: CachedEndpoint
+  readonly messages: StoredMessage[]
+}
+
+/** One execution of a fan-out's run in this process. */
+interface Execution {
+  readonly groupId: string
+  readonly runId: string
+  readonly single: boolean
+  readonly trigger: 0 | 1
+  readonly retried: boolean
+  readonly pairs: Map<string, Promise<Disposition>>
+}
+
+const HOLD_CHECK_MS = 100
+
+/** The two local activities of a fan-out's first attempts. */
+export function createFirstAttempts(deps: FirstAttemptsDependencies) {
+  return {
+    /**
+     * Routes a group and makes the first attempts of its next slice of deliveries. A group with few deliveries is only
+     * routed: each endpoint's are an activity of their own.
+     */
+    async attemptFirst(input: FirstAttemptsInput): Promise<FirstAttemptsResult> {
+      if (input.afterEndpointId === undefined) deps.recorder.forgetGroup(input.groupId)
+      const messages = await readMessages(deps.pool, deps.messages, input.messageIds)
+      const result = { delivered: 0, remaining: [], processId: deps.processId }
+      if (messages.size < input.messageIds.length) return { ...result, absent: input.messageIds.length - messages.size }
+      const { targets, nextAfterEndpointId } = cutSlice(await route(deps.configCache, input, messages), input.afterEndpointId)
+      const deliveries = targets.reduce((sum, target) => sum + target.messages.length, 0)
+      if (nextAfterEndpointId === undefined && input.afterEndpointId === undefined && deliveries <= LIMITS.activityPerEndpointMaxDeliveries) {
+        return { ...result, planned: targets.map(toPlanned) }
+      }
+      const execution = await beginExecution(deps, input)
+      return { ...(await sendAll(deps, execution, targets)), processId: deps.processId, nextAfterEndpointId }
+    },
+
+    /** Makes the first attempts of one endpoint's deliveries. */
+    async deliver(input: EndpointDeliveriesInput): Promise<FirstAttemptsResult> {
+      const messages = await readMessages(deps.pool, deps.messages, input.messageIds)
+      const execution = await beginExecution(deps, input)
+      const target = await targetOf(deps.configCache, input.endpointId, [...messages.values()])
+      return { ...(await sendAll(deps, execution, target === undefined ? [] : [target])), processId: deps.processId }
+    },
+  }
+}
+
+/** The endpoint as it is now, with what it is to get; undefined where it is gone or disabled. */
+export async function targetOf(configCache: ConfigCache, endpointId: string, messages: StoredMessage[]): Promise<Target | undefined> {
+  const first = messages[0]
+  if (first === undefined) return undefined
+  const endpoint = (await configCache.endpoints(first.appId)).byId.get(endpointId)
+  return endpoint === undefined || endpoint.disabled ? undefined : { endpoint, messages }
+}
+
+async function route(configCache: ConfigCache, input: FirstAttemptsInput, messages: Map<string, StoredMessage>): Promise<Target[]> {
+  if (input.endpointId !== undefined) {
+    const target = await targetOf(configCache, input.endpointId, [...messages.values()])
+    return target === undefined ? [] : [target]
+  }
+  const targets = new Map<string, Target>()
+  for (const message of messages.values()) {
+    const { list } = await configCache.endpoints(message.appId)
+    for (const endpoint of list) {
+      if (!takes(endpoint, message)) continue
+      const target = targets.get(endpoint.id)
+      if (target === undefined) targets.set(endpoint.id, { endpoint, messages: [message] })
+      else target.messages.push(message)
+    }
+  }
+  return [...targets.values()].sort((a, b) => (a.endpoint.id < b.endpoint.id ? -1 : 1))
+}
+
+/** Whole endpoints after the given one, up to 1,000 deliveries: results of one workflow task must stay small. */
+function cutSlice(targets: readonly Target[], afterEndpointId: string | undefined): { targets: Target[]; nextAfterEndpointId?: string } {
+  const slice: Target[] = []
+  let deliveries = 0
+  for (const target of targets) {
+    if (afterEndpointId !== undefined && target.endpoint.id <= afterEndpointId) continue
+    if (slice.length > 0 && deliveries + target.messages.length > LIMITS.deliveriesPerTask) {
+      return { targets: slice, nextAfterEndpointId: slice.at(-1)!.endpoint.id }
+    }
+    slice.push(target)
+    deliveries += target.messages.length
+  }
+  return { targets: slice }
+}
+
+function toPlanned(target: Target): PlannedEndpoint {
+  return { endpointId: target.endpoint.id, host: target.endpoint.host, messageIds: target.messages.map((message) => message.id) }
+}
+
+/**
+ * Finds out what this run has sent already. A group that this process has just started has sent nothing; a run it knows is
+ * in its memory; of any other Postgres is asked, because a worker that died may have executed it.
+ */
+async function beginExecution(deps: FirstAttemptsDependencies, input: FirstAttemptsInput | EndpointDeliveriesInput): Promise<Execution> {
+  const runId = activityInfo().workflowExecution!.runId
+  const expected = deps.runs.takeExpected(input.groupId)
+  let pairs = deps.runs.get(runId)
+  if (pairs === undefined) {
+    const recorded = expected ? [] : await readRecordedAttempts(deps.pool, input.messageIds, runId)
+    pairs = deps.runs.get(runId) ?? deps.runs.begin(runId)
+    for (const { messageId, endpointId, delivered } of recorded) {
+      // A failed one goes on as its row in `delivery` says, which the endpoint's retrying activity reads.
+      const known: Disposition = delivered ? { kind: 'delivered' } : { kind: 'retrying', nextAtMs: 0, reason: 'recorded' }
+      pairs.set(pairKey(messageId, endpointId), Promise.resolve(known))
+    }
+  }
+  const single = 'endpointId' in input && input.endpointId !== undefined
+  return { groupId: input.groupId, runId, single, trigger: input.trigger, retried: input.retried, pairs }
+}
+
+async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, targets: readonly Target[]) {
+  const left = new Map<string, Remaining & { messageIds: string[] }>()
+  let delivered = 0
+  const leave = (target: Target, message: StoredMessage, how: Continuation) => {
+    const key = `${target.endpoint.id} ${how}`
+    const known = left.get(key)
+    if (known !== undefined) known.messageIds.push(message.id)
+    else left.set(key, { endpointId: target.endpoint.id, host: target.endpoint.host, how, messageIds: [message.id] })
+  }
+  const holds = createHolds()
+  await Promise.all(
+    targets.flatMap((target) =>
+      target.messages.map(async (message) => {
+        const result = await sendOne(deps, execution, target.endpoint, message, holds)
+        if (result === 'delivered') delivered++
+        else if (result !== 'ended') leave(target, message, result)
+      }),
+    ),
+  )
+  holds.stop()
+  return { delivered, remaining: [...left.values()] }
+}
+
+async function sendOne(
+  deps: FirstAttemptsDependencies,
+  execution: Execution,
+  endpoint: CachedEndpoint,
+  message: StoredMessage,
+  holds: Holds,
+): Promise<'delivered' | 'ended' | Continuation> {
+  const key = pairKey(message.id, endpoint.id)
+  const known = execution.pairs.get(key)
+  if (known !== undefined) return continuationOf(await known)
+  const sending = await deps.sendFast({
+    message,
+    endpoint,
+    lane: 'fast',
+    groupId: execution.groupId,
+    runId: execution.runId,
+    attemptsBefore: 0,
+    hadRow: execution.single,
+    trigger: execution.trigger,
+    retried: execution.retried,
+    signal: deps.stopping,
+  })
+  if (typeof sending === 'string') return sending === 'slow' ? 'slow' : 'fast'
+  execution.pairs.set(key, sending.done)
+  const disposition = await holds.hold(sending.sentAtMs, sending.done)
+  if (disposition !== 'held too long') return continuationOf(disposition)
+  sending.detach()
+  deps.inFlight.add(execution.runId, key, sending.done)
+  return 'attach'
+}
+
+function continuationOf(disposition: Disposition): 'delivered' | 'ended' | 'retry' {
+  switch (disposition.kind) {
+    case 'delivered':
+      return 'delivered'
+    case 'retrying':
+    case 'interrupted':
+      return 'retry'
+    case 'parked':
+    case 'ended':
+      return 'ended'
+  }
+}
+
+/** Waits for requests, but for each no longer than a second: one timer for all of them, and none while all answer in time. */
+interface Holds {
+  hold(sentAtMs: number, done: Promise<Disposition>): Promise<Disposition | 'held too long'>
+  stop(): void
+}
+
+function createHolds(): Holds {
+  const held = new Map<object, { readonly sentAtMs: number; letGo: () => void }>()
+  const check = () => {
+    const before = Date.now() - LIMITS.firstAttemptHoldMs
+    for (const [key, one] of held) {
+      if (one.sentAtMs > before) continue
+      held.delete(key)
+      one.letGo()
+    }
+  }
+  let interval: NodeJS.Timeout | undefined
+  const timer = setTimeout(() => {
+    check()
+    interval = setInterval(check, HOLD_CHECK_MS)
+  }, LIMITS.firstAttemptHoldMs)
+  return {
+    hold: (sentAtMs, done) =>
+      new Promise((resolve, reject) => {
+        const key = {}
+        held.set(key, { sentAtMs, letGo: () => resolve('held too long') })
+        done.then(resolve, reject).finally(() => held.delete(key))
+      }),
+    stop() {
+      clearTimeout(timer)
+      clearInterval(interval)
+    },
+  }
+}

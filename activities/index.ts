@@ -1,0 +1,88 @@
+import { randomUUID } from 'node:crypto'
+import { ApplicationFailure } from '@temporalio/common'
+import type { Logger } from 'pino'
+import type { RetryPolicy } from '../domain/backoff.ts'
+import type { ReplayPage, ReplayPageInput } from '../domain/fan-out.ts'
+import type { OutgoingClient } from '../http/client.ts'
+import type { ConfigCache } from '../storage/config-cache.ts'
+import { disableEndpoint } from '../storage/endpoint-state.ts'
+import type { MessageCache } from '../storage/messages.ts'
+import type { Pool } from '../storage/pool.ts'
+import type { Recorder } from '../storage/recorder.ts'
+import { enqueueReplayPage } from '../storage/replay.ts'
+import { createAttached } from './attached.ts'
+import { createMakeAttempt } from './attempt.ts'
+import { createFirstAttempts } from './first-attempts.ts'
+import { createInFlight } from './in-flight.ts'
+import { createLaneSender } from './lane-sender.ts'
+import { createMailbox } from './mailbox.ts'
+import { createRedeliver } from './redeliver.ts'
+import { createRequestSlots } from './request-slots.ts'
+import type { RunMemory } from './run-memory.ts'
+
+export interface ActivityDependencies {
+  readonly pool: Pool
+  readonly messages: MessageCache
+  readonly configCache: ConfigCache
+  readonly recorder: Recorder
+  readonly client: OutgoingClient
+  readonly runs: RunMemory
+  readonly policy: RetryPolicy
+  readonly retryTimeScale: number
+  readonly requestTimeoutMs: number
+  readonly svixHeaders: boolean
+  readonly log: Logger
+  /** Aborted when requests in flight are to be given up. */
+  readonly stopping: AbortSignal
+  /** Names the task queue of this process. */
+  readonly processId: string
+}
+
+/** All that workflows ask for. Each kind of worker registers them all; task queues decide what it gets. */
+export function createActivities(deps: ActivityDependencies) {
+  const makeAttempt = createMakeAttempt({
+    ...deps,
+    disableEndpoint: (endpointId, appId) => disableEndpoint(deps.pool, endpointId, appId),
+    random: Math.random,
+  })
+  const senders = {
+    fast: createLaneSender(createRequestSlots({ refuseSlow: true }), makeAttempt),
+    slow: createLaneSender(createRequestSlots({ refuseSlow: false }), makeAttempt),
+    retry: createLaneSender(createRequestSlots({ refuseSlow: false }), makeAttempt),
+  }
+  const inFlight = createInFlight()
+  return {
+    ...guarded(createFirstAttempts({ ...deps, sendFast: senders.fast, inFlight }), deps.log),
+    ...guarded(createAttached({ inFlight }), deps.log),
+    ...guarded(createRedeliver({ ...deps, senders }), deps.log),
+    ...guarded(createMailbox({ ...deps, sendRetry: senders.retry }), deps.log),
+    ...guarded({ enqueueReplay: (input: ReplayPageInput): Promise<ReplayPage> => enqueueReplayPage(deps.pool, input) }, deps.log),
+  }
+}
+
+export type Activities = ReturnType<typeof createActivities>
+
+type AnyActivity = (input: never) => Promise<unknown>
+
+/**
+ * The activities' edge: what is not a Temporal failure already is a fault of ours or of a database. It is logged whole, and
+ * history gets its kind and a reference to the log line: messages and stacks of unknown errors may hold anything.
+ */
+function guarded<T extends Record<string, AnyActivity>>(activities: T, log: Logger): T {
+  const wrap =
+    (name: string, activity: AnyActivity): AnyActivity =>
+    async (input) => {
+      try {
+        return await activity(input)
+      } catch (error) {
+        if (error instanceof ApplicationFailure) throw error
+        const reference = randomUUID()
+        log.error({ activity: name, reference, err: error }, 'activity.failed')
+        const type = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'Fault'
+        const failure = ApplicationFailure.retryable(`${name} failed, see log reference ${reference}`, type)
+        failure.stack = ''
+        throw failure
+      }
+    }
+  return Object.fromEntries(Object.entries(activities).map(([name, activity]) => [name, wrap(name, activity)])) as T
+}

@@ -1,0 +1,78 @@
+import { Context } from '@temporalio/activity'
+import type { MailboxDrain } from '../domain/fan-out.ts'
+import type { ConfigCache } from '../storage/config-cache.ts'
+import { endDeliveries, readDueParked, settleMailbox, type ParkedDelivery } from '../storage/deliveries.ts'
+import { readMessages, type MessageCache } from '../storage/messages.ts'
+import type { Pool } from '../storage/pool.ts'
+import { targetOf } from './first-attempts.ts'
+import type { LaneSender } from './lane-sender.ts'
+
+export interface MailboxDependencies {
+  readonly pool: Pool
+  readonly messages: MessageCache
+  readonly configCache: ConfigCache
+  readonly sendRetry: LaneSender
+  readonly stopping: AbortSignal
+}
+
+const ROWS_PER_READ = 100
+const DRAIN_FOR_MS = 30_000
+const HEARTBEAT_MS = 2000
+const DETACH_AFTER_MS = 1000
+
+/** The activity of an endpoint's mailbox. */
+export function createMailbox(deps: MailboxDependencies) {
+  return {
+    /**
+     * Sends the parked deliveries of one endpoint that are due, for half a minute at most.
+     * @returns when the next one is due; null where none is parked, in which case the mailbox is marked idle
+     */
+    async drainMailbox(input: { readonly endpointId: string; readonly runId: string }): Promise<MailboxDrain> {
+      const beat = setInterval(() => Context.current().heartbeat(), HEARTBEAT_MS)
+      const endMs = Date.now() + DRAIN_FOR_MS
+      let sent = 0
+      try {
+        while (Date.now() < endMs && !deps.stopping.aborted) {
+          const due = await readDueParked(deps.pool, input.endpointId, Date.now(), ROWS_PER_READ)
+          if (due.length === 0) break
+          await sendDue(deps, input.endpointId, input.runId, due)
+          sent += due.length
+        }
+        return { sent, nextAtMs: await settleMailbox(deps.pool, input.endpointId) }
+      } finally {
+        clearInterval(beat)
+      }
+    },
+  }
+}
+
+async function sendDue(deps: MailboxDependencies, endpointId: string, runId: string, due: readonly ParkedDelivery[]): Promise<void> {
+  const messages = await readMessages(deps.pool, deps.messages, due.map((one) => one.messageId))
+  const target = await targetOf(deps.configCache, endpointId, [...messages.values()])
+  const sendable = target === undefined ? [] : due.filter((one) => messages.has(one.messageId))
+  const gone = due.filter((one) => !sendable.includes(one))
+  if (gone.length > 0) {
+    const messageIds = gone.map((one) => one.messageId)
+    await endDeliveries(deps.pool, { endpointId, messageIds, groupId: gone[0]!.groupId, state: 'dead' })
+  }
+  await Promise.all(
+    sendable.map(async (one) => {
+      const sending = await deps.sendRetry({
+        message: messages.get(one.messageId)!,
+        endpoint: target!.endpoint,
+        lane: 'retry',
+        groupId: one.groupId,
+        runId,
+        attemptsBefore: one.attempts,
+        hadRow: true,
+        trigger: one.trigger,
+        retried: true,
+        parkAlways: true,
+        signal: deps.stopping,
+      })
+      if (typeof sending === 'string') return
+      const timer = setTimeout(() => sending.detach(), DETACH_AFTER_MS)
+      await sending.done.finally(() => clearTimeout(timer))
+    }),
+  )
+}

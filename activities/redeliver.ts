@@ -1,0 +1,132 @@
+import { activityInfo, ApplicationFailure, Context } from '@temporalio/activity'
+import { ApplicationFailureCategory } from '@temporalio/common'
+import type { EndpointDeliveriesInput } from '../domain/fan-out.ts'
+import type { Lane } from '../domain/names.ts'
+import type { ConfigCache } from '../storage/config-cache.ts'
+import { endDeliveries, readDeliveryStates, type DeliveryState } from '../storage/deliveries.ts'
+import { readMessages, type MessageCache } from '../storage/messages.ts'
+import type { Pool } from '../storage/pool.ts'
+import type { Disposition } from './attempt.ts'
+import { targetOf } from './first-attempts.ts'
+import type { LaneSender } from './lane-sender.ts'
+
+export interface RedeliverDependencies {
+  readonly pool: Pool
+  readonly messages: MessageCache
+  readonly configCache: ConfigCache
+  readonly senders: Readonly<Record<Lane, LaneSender>>
+  readonly stopping: AbortSignal
+}
+
+const HEARTBEAT_MS = 2000
+const DETACH_AFTER_MS = 1000
+const BUSY_RETRY_MS = 1000
+// The server's timer and this process's clock may differ by this much before an early run counts as an operator's.
+const EARLY_MS = 300
+
+/** A delivery that waits in this activity, with the reason of its last failure where this run of the activity saw it. */
+interface Waiting {
+  readonly nextAtMs: number
+  readonly reason: string
+}
+
+/** Activities on the delivery task queues. */
+export function createRedeliver(deps: RedeliverDependencies) {
+  return {
+    /**
+     * Sends what waits for one endpoint and is due; throws with the delay to the next due time until nothing waits here any
+     * more (delivered, dead-lettered, or parked). The server retries it then: its timer is the backoff.
+     *
+     * Started before anything is due it sends at once: an operator has reset or unpaused it.
+     */
+    async redeliver(input: EndpointDeliveriesInput & { readonly lane: Lane }): Promise<'done'> {
+      const info = activityInfo()
+      const { runId } = info.workflowExecution!
+      const states = (await readDeliveryStates(deps.pool, { ...input, runId })).filter(isOpen)
+      if (states.length === 0) return 'done'
+      const armed = info.heartbeatDetails !== undefined && info.heartbeatDetails !== null
+      const due = dueNow(states, armed)
+      const beat = setInterval(() => Context.current().heartbeat('armed'), HEARTBEAT_MS)
+      try {
+        const messages = await readMessages(deps.pool, deps.messages, due.map((state) => state.messageId))
+        const target = await targetOf(deps.configCache, input.endpointId, [...messages.values()])
+        if (target === undefined && due.length > 0) {
+          await endDeliveries(deps.pool, { ...input, messageIds: states.map((state) => state.messageId), state: 'dead' })
+          return 'done'
+        }
+        const waiting = states.filter((state) => !due.includes(state)).map((state) => ({ nextAtMs: state.nextAtMs, reason: 'waits' }))
+        const sent = await Promise.all(due.map((state) => sendOne(deps, input, runId, state, target!.endpoint, messages.get(state.messageId)!)))
+        return finish([...waiting, ...sent.flat()])
+      } finally {
+        clearInterval(beat)
+      }
+    },
+
+    /** An operator has completed the activity of an endpoint: its deliveries are skipped, which their owner can see. */
+    async skipDeliveries(input: EndpointDeliveriesInput): Promise<void> {
+      await endDeliveries(deps.pool, { ...input, state: 'skipped' })
+    },
+
+    /** An operator has failed the activity of an endpoint: its deliveries are dead-lettered. */
+    async deadLetter(input: EndpointDeliveriesInput): Promise<void> {
+      await endDeliveries(deps.pool, { ...input, state: 'dead' })
+    },
+  }
+}
+
+function isOpen(state: DeliveryState): boolean {
+  return state.state === 'new' || state.state === 'retrying'
+}
+
+function dueNow(states: readonly DeliveryState[], armed: boolean): readonly DeliveryState[] {
+  const nowMs = Date.now()
+  const due = states.filter((state) => state.state === 'new' || state.nextAtMs <= nowMs)
+  const early = due.length === 0 && armed && Math.min(...states.map((state) => state.nextAtMs)) > nowMs + EARLY_MS
+  return early ? states : due
+}
+
+async function sendOne(
+  deps: RedeliverDependencies,
+  input: EndpointDeliveriesInput & { readonly lane: Lane },
+  runId: string,
+  state: DeliveryState,
+  endpoint: NonNullable<Awaited<ReturnType<typeof targetOf>>>['endpoint'],
+  message: Parameters<LaneSender>[0]['message'],
+): Promise<Waiting[]> {
+  const attempt = {
+    message,
+    endpoint,
+    lane: input.lane,
+    groupId: input.groupId,
+    runId,
+    attemptsBefore: state.attempts,
+    hadRow: true,
+    trigger: input.trigger,
+    retried: input.retried,
+    signal: deps.stopping,
+  }
+  let sending = await deps.senders[input.lane](attempt)
+  // Only the fast lane turns endpoints away.
+  if (sending === 'slow') sending = await deps.senders.slow({ ...attempt, lane: 'slow' })
+  if (typeof sending === 'string') return [{ nextAtMs: Date.now() + BUSY_RETRY_MS, reason: 'the endpoint has too many requests waiting' }]
+  const timer = setTimeout(() => sending.detach(), DETACH_AFTER_MS)
+  const disposition: Disposition = await sending.done.finally(() => clearTimeout(timer))
+  if (disposition.kind === 'retrying') return [{ nextAtMs: disposition.nextAtMs, reason: disposition.reason }]
+  if (disposition.kind === 'interrupted') return [{ nextAtMs: Date.now(), reason: 'the worker stopped' }]
+  return []
+}
+
+function finish(waiting: readonly Waiting[]): 'done' {
+  if (waiting.length === 0) return 'done'
+  Context.current().heartbeat('armed')
+  const next = waiting.reduce((first, one) => (one.nextAtMs < first.nextAtMs ? one : first))
+  const reason = waiting.find((one) => one.reason !== 'waits')?.reason ?? 'waits'
+  const failure = ApplicationFailure.create({
+    type: 'DeliveryWaits',
+    message: `${waiting.length === 1 ? 'one delivery waits' : `${waiting.length} deliveries wait`}: ${reason}`,
+    nextRetryDelay: Math.max(1, next.nextAtMs - Date.now()),
+    category: ApplicationFailureCategory.BENIGN,
+  })
+  failure.stack = ''
+  throw failure
+}

@@ -1,0 +1,55 @@
+import type { Disposition } from './attempt.ts'
+
+/**
+ * What this process has sent for each run of a fan-out. A workflow task that is executed again in the same process (its
+ * result was lost, or it took too long) looks here, so that nothing answered or in flight is sent twice.
+ */
+export interface RunMemory {
+  /** The pairs of this run; undefined where the run is not remembered, and Postgres has to be asked. */
+  get(runId: string): Map<string, Promise<Disposition>> | undefined
+  /** Begins to remember a run. */
+  begin(runId: string): Map<string, Promise<Disposition>>
+  /** The dispatcher of this process has started this group: its first execution here needs no look back. */
+  expectGroup(groupId: string): void
+  /** Whether this process has started the group and has not seen it yet; true once. */
+  takeExpected(groupId: string): boolean
+}
+
+export function pairKey(messageId: string, endpointId: string): string {
+  return `${messageId} ${endpointId}`
+}
+
+// A lost workflow task comes back after its timeout of 10 s.
+const REMEMBER_MS = 60_000
+const PAIRS_MAX = 300_000
+const EXPECTED_MAX = 10_000
+
+export function createRunMemory(now: () => number = Date.now): RunMemory {
+  const runs = new Map<string, { readonly atMs: number; readonly pairs: Map<string, Promise<Disposition>> }>()
+  const expected = new Set<string>()
+
+  const forgetOld = () => {
+    let pairs = 0
+    for (const run of runs.values()) pairs += run.pairs.size
+    for (const [runId, run] of runs) {
+      if (run.atMs > now() - REMEMBER_MS && pairs <= PAIRS_MAX) return
+      pairs -= run.pairs.size
+      runs.delete(runId)
+    }
+  }
+  let begun = 0
+  return {
+    get: (runId) => runs.get(runId)?.pairs,
+    begin(runId) {
+      if (++begun % 64 === 0) forgetOld()
+      const pairs = new Map<string, Promise<Disposition>>()
+      runs.set(runId, { atMs: now(), pairs })
+      return pairs
+    },
+    expectGroup(groupId) {
+      if (expected.size >= EXPECTED_MAX) expected.clear()
+      expected.add(groupId)
+    },
+    takeExpected: (groupId) => expected.delete(groupId),
+  }
+}

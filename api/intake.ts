@@ -1,0 +1,73 @@
+import { EventIdConflictError } from '../domain/errors.ts'
+import { createFairQueue } from '../domain/fair-queue.ts'
+import { newId } from '../domain/ids.ts'
+import { LIMITS } from '../domain/limits.ts'
+import type { NewMessage, Redelivery } from '../domain/message.ts'
+import { createGroupCommit } from '../storage/group-commit.ts'
+import type { MessageCache } from '../storage/messages.ts'
+import { acceptMessages, enqueueRedeliveries, notifyOutbox } from '../storage/outbox.ts'
+import type { Pool } from '../storage/pool.ts'
+import type { Intake } from './dependencies.ts'
+
+/** What the intake needs of a dispatcher in the same process. */
+export interface CoLocatedDispatcher {
+  readonly idle: boolean
+  startGroup(groupId: string, messages: readonly NewMessage[]): void
+  offer(messages: readonly NewMessage[]): void
+  wake(): void
+}
+
+export interface IntakeDependencies {
+  readonly pool: Pool
+  readonly messages: MessageCache
+  /** Absent: dispatchers of other processes are woken through Postgres. */
+  readonly dispatcher?: CoLocatedDispatcher | undefined
+  readonly groupLeaseMs: number
+}
+
+/**
+ * Commits messages in groups: at once when idle, else all that came while the commit before was under way, each application
+ * in its turn. A message is answered after its commit.
+ */
+export function createIntake(deps: IntakeDependencies): Intake & { drained(): Promise<void> } {
+  const { pool, dispatcher } = deps
+  const queue = createFairQueue<NewMessage>()
+  const commits = createGroupCommit<NewMessage, 'accepted' | 'conflict'>({
+    max: LIMITS.messagesPerCommit,
+    queue: {
+      get size() {
+        return queue.size
+      },
+      push: (message) => queue.push(message.appId, message),
+      take: (max) => queue.take(max),
+    },
+    // A publisher is better served by an error now than by an answer after its own timeout.
+    onPassingFault: 'reject',
+    write: (messages) => commit(deps, messages),
+  })
+  return {
+    async accept(message) {
+      if ((await commits.add(message)) === 'conflict') throw new EventIdConflictError(`a message with eventId ${message.eventId} exists already`)
+    },
+    async sendAgain(redeliveries: readonly Redelivery[]) {
+      await enqueueRedeliveries(pool, redeliveries, newId('out'))
+      if (dispatcher === undefined) await notifyOutbox(pool)
+      else dispatcher.wake()
+    },
+    drained: () => commits.drained(),
+  }
+}
+
+async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise<('accepted' | 'conflict')[]> {
+  const { pool, dispatcher } = deps
+  const grouped = dispatcher?.idle === true && messages.length <= LIMITS.groupMaxMessages
+  const result = await acceptMessages(pool, messages, grouped, deps.groupLeaseMs)
+  const stored = messages.filter((message) => result.accepted.has(message.id))
+  for (const message of stored) deps.messages.set(message.id, message)
+  if (stored.length > 0) {
+    if (dispatcher === undefined) await notifyOutbox(pool)
+    else if (result.groupId !== undefined) dispatcher.startGroup(result.groupId, stored)
+    else dispatcher.offer(stored)
+  }
+  return messages.map((message) => (result.accepted.has(message.id) ? 'accepted' : 'conflict'))
+}

@@ -1,0 +1,11 @@
+/** The application already has a message with this event id. */
+export class EventIdConflictError extends Error {
+  readonly code = 'event_id_conflict'
+  override readonly name = 'EventIdConflictError'
+}
+
+/** The process is stopping and takes no more work. */
+export class StoppingError extends Error {
+  readonly code = 'stopping'
+  override readonly name = 'StoppingError'
+}

@@ -1,0 +1,119 @@
+import type { AttemptTrigger } from './outcome.ts'
+import type { ReplayRequest } from './message.ts'
+
+/** What a fan-out workflow is started with: ids and small facts, never payloads. */
+export interface FanOutInput {
+  readonly groupId: string
+  readonly messageIds: readonly string[]
+  /** Set: send to this endpoint alone, whatever its filters. */
+  readonly endpointId?: string
+  readonly trigger: AttemptTrigger
+  /** False: a single attempt. */
+  readonly retried: boolean
+  /** Partitions of each lane: a setting, so it must be in the history. */
+  readonly partitions: number
+  /** Set in `fan-out/<group>/<n>`: what the first attempts of the group left over. */
+  readonly remaining?: readonly Remaining[]
+}
+
+/**
+ * How what a first attempt left over goes on:
+ * - `attach`: the request is in flight in the process that sent it
+ * - `retry`: it failed, or was interrupted
+ * - `fast`: not sent yet, the endpoint is busy
+ * - `slow`: not sent yet, the endpoint is slow
+ */
+export type Continuation = 'attach' | 'retry' | 'fast' | 'slow'
+
+/** Deliveries of one endpoint that first attempts did not end. */
+export interface Remaining {
+  readonly endpointId: string
+  /** For the summary that operators see; never path or query. */
+  readonly host: string
+  readonly how: Continuation
+  readonly messageIds: readonly string[]
+}
+
+export interface FirstAttemptsInput {
+  readonly groupId: string
+  readonly messageIds: readonly string[]
+  readonly endpointId?: string
+  readonly trigger: AttemptTrigger
+  readonly retried: boolean
+  /** Endpoints up to this id are done: where the previous slice ended. */
+  readonly afterEndpointId?: string
+}
+
+export interface FirstAttemptsResult {
+  /** Messages of the group whose rows are not in this region's database yet. */
+  readonly absent?: number
+  /** Few deliveries: each endpoint's are an activity of their own, not made yet. */
+  readonly planned?: readonly PlannedEndpoint[]
+  readonly delivered: number
+  readonly remaining: readonly Remaining[]
+  /** The process that has the requests of `attach`. */
+  readonly processId: string
+  /** Set where more endpoints follow. */
+  readonly nextAfterEndpointId?: string
+}
+
+export interface PlannedEndpoint {
+  readonly endpointId: string
+  readonly host: string
+  readonly messageIds: readonly string[]
+}
+
+export interface EndpointDeliveriesInput {
+  readonly groupId: string
+  readonly endpointId: string
+  readonly messageIds: readonly string[]
+  readonly trigger: AttemptTrigger
+  readonly retried: boolean
+}
+
+/** What a fan-out tells of itself when it ends. */
+export interface FanOutResult {
+  readonly messages: number
+  readonly deliveredAtFirst: number
+  readonly continued: number
+}
+
+export interface MailboxInput {
+  readonly endpointId: string
+  /** Of the endpoint's delivery task queues. */
+  readonly partition: number
+  /** Unix milliseconds of the earliest delivery that waits. */
+  readonly wakeAtMs: number
+}
+
+export interface MailboxDrain {
+  readonly sent: number
+  /** Null: nothing waits. */
+  readonly nextAtMs: number | null
+}
+
+export interface ReplayInput extends ReplayRequest {
+  readonly taskId: string
+  /** Set after continue-as-new. */
+  readonly progress?: ReplayProgress
+}
+
+export interface ReplayProgress {
+  readonly state: 'running' | 'paused' | 'cancelled' | 'completed'
+  /** Deliveries put into the outbox so far. */
+  readonly deliveries: number
+  /** The last message looked at. */
+  readonly afterMessageId?: string
+}
+
+export interface ReplayPageInput {
+  readonly request: ReplayInput
+  readonly afterMessageId?: string
+  readonly limit: number
+}
+
+export interface ReplayPage {
+  readonly deliveries: number
+  /** Absent at the end of the range. */
+  readonly afterMessageId?: string
+}

@@ -1,0 +1,12 @@
+// Classes of SQLSTATE that say nothing about the statement: connection, resources, operator intervention, transaction rollback.
+const PASSING_CLASSES = new Set(['08', '53', '57', '58', '40'])
+const CONNECTION_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOENT', 'ENOTFOUND', 'EAI_AGAIN'])
+
+/** Whether Postgres (or the way to it) is at fault for now, so that the same statement may succeed later. */
+export function isPassingFault(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : ''
+  if (CONNECTION_CODES.has(code)) return true
+  if (/^[0-9A-Z]{5}$/.test(code)) return PASSING_CLASSES.has(code.slice(0, 2))
+  return /connection terminated|timeout exceeded when trying to connect|client has encountered a connection error|not queryable/i.test(error.message)
+}

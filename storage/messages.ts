@@ -1,0 +1,60 @@
+import { LRUCache } from 'lru-cache'
+import type { RoutedMessage } from '../domain/routing.ts'
+import type { Pool } from './pool.ts'
+
+/** A message as a delivery needs it. */
+export interface StoredMessage extends RoutedMessage {
+  readonly id: string
+  readonly appId: string
+  /** Null once expunged or expired. */
+  readonly payload: string | null
+}
+
+const CACHE_MAX_BYTES = 64 * 1024 * 1024
+
+/** Messages in memory, most of them put there by the intake that has just accepted them. */
+export type MessageCache = LRUCache<string, StoredMessage>
+
+export function createMessageCache(): MessageCache {
+  return new LRUCache({ maxSize: CACHE_MAX_BYTES, sizeCalculation: (message) => 512 + 2 * (message.payload?.length ?? 0) })
+}
+
+interface MessageRow {
+  id: string
+  app_id: string
+  event_type: string
+  channels: string[] | null
+  payload: string | null
+  created_at: Date
+}
+
+/** Reads messages in one statement; those that do not exist (yet) are absent from the map. */
+export async function readMessages(pool: Pool, cache: MessageCache, ids: readonly string[]): Promise<Map<string, StoredMessage>> {
+  const found = new Map<string, StoredMessage>()
+  const missing: string[] = []
+  for (const id of ids) {
+    const known = cache.get(id)
+    if (known === undefined) missing.push(id)
+    else found.set(id, known)
+  }
+  if (missing.length === 0) return found
+  const { rows } = await pool.query<MessageRow>({
+    name: 'messages-by-id',
+    text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at
+      FROM message WHERE id = ANY($1::text[])`,
+    values: [missing],
+  })
+  for (const row of rows) {
+    const message: StoredMessage = {
+      id: row.id,
+      appId: row.app_id,
+      eventType: row.event_type,
+      channels: row.channels,
+      payload: row.payload,
+      createdAtMs: row.created_at.getTime(),
+    }
+    found.set(row.id, message)
+    cache.set(row.id, message)
+  }
+  return found
+}

@@ -1,0 +1,192 @@
+import type { NewMessage, Redelivery } from '../domain/message.ts'
+import type { AttemptTrigger } from '../domain/outcome.ts'
+import type { Pool, Queryable } from './pool.ts'
+
+/** Channel that wakes dispatchers of other processes. */
+export const OUTBOX_CHANNEL = 'tidings_outbox'
+
+/** One row of a group. */
+export interface OutboxRow {
+  readonly id: string
+  readonly messageId: string
+  readonly appId: string
+  readonly eventType: string
+  readonly endpointId: string | null
+  readonly trigger: AttemptTrigger
+  readonly retried: boolean
+}
+
+export interface AcceptResult {
+  /** Ids of the messages stored; the others' event ids are taken. */
+  readonly accepted: ReadonlySet<string>
+  /** Set where the statement fixed what it stored as a group. */
+  readonly groupId: string | undefined
+}
+
+// Event ids are claimed in index order: two processes that accept the same ones must not wait for each other in a ring.
+const ACCEPT = `
+WITH input AS MATERIALIZED (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[])
+    WITH ORDINALITY AS t (id, app_id, event_type, event_id, channels, payload, created_ms, expires_ms, position)
+), claimed AS (
+  INSERT INTO message_event_id (app_id, event_id, message_id)
+  SELECT app_id, event_id, id FROM input WHERE event_id IS NOT NULL ORDER BY app_id, event_id
+  ON CONFLICT DO NOTHING RETURNING message_id
+), accepted AS MATERIALIZED (
+  SELECT input.* FROM input LEFT JOIN claimed ON claimed.message_id = input.id
+  WHERE event_id IS NULL OR claimed.message_id IS NOT NULL
+), stored AS (
+  INSERT INTO message (id, app_id, event_type, event_id, channels, payload, created_at, expires_at)
+  SELECT id, app_id, event_type, event_id, string_to_array(channels, ','), payload,
+    to_timestamp(created_ms / 1000), to_timestamp(expires_ms / 1000)
+  FROM accepted
+), fixed AS MATERIALIZED (
+  SELECT CASE WHEN $9 THEN (SELECT id FROM accepted ORDER BY position LIMIT 1) END AS group_id
+), queued AS (
+  INSERT INTO outbox (id, message_id, app_id, event_type, group_id, leased_until)
+  SELECT id, id, app_id, event_type, group_id, CASE WHEN $9 THEN now() + $10 * interval '1 ms' END FROM accepted, fixed
+)
+SELECT id, group_id FROM accepted, fixed`
+
+/**
+ * Stores messages and their outbox rows in one statement.
+ * @param grouped whether to fix what is stored as one group, leased to the caller for `leaseMs`
+ */
+export async function acceptMessages(
+  db: Queryable,
+  messages: readonly NewMessage[],
+  grouped: boolean,
+  leaseMs: number,
+): Promise<AcceptResult> {
+  const { rows } = await db.query<{ id: string; group_id: string | null }>({
+    name: 'outbox-accept',
+    text: ACCEPT,
+    values: [
+      messages.map((message) => message.id),
+      messages.map((message) => message.appId),
+      messages.map((message) => message.eventType),
+      messages.map((message) => message.eventId),
+      messages.map((message) => message.channels?.join(',') ?? null),
+      messages.map((message) => message.payload),
+      messages.map((message) => message.createdAtMs),
+      messages.map((message) => message.expiresAtMs),
+      grouped,
+      leaseMs,
+    ],
+  })
+  return { accepted: new Set(rows.map((row) => row.id)), groupId: rows[0]?.group_id ?? undefined }
+}
+
+/**
+ * Puts deliveries into the outbox again. The same `request` puts the same delivery in once, however often it is called.
+ * @param request names what asked for it: a replay's task id, or a fresh id for a single resend
+ */
+export async function enqueueRedeliveries(db: Queryable, redeliveries: readonly Redelivery[], request: string): Promise<void> {
+  await db.query({
+    name: 'outbox-redeliver',
+    text: `INSERT INTO outbox (id, message_id, app_id, event_type, endpoint_id, trigger, retried)
+      SELECT message_id || '/' || endpoint_id || '/' || $1, message_id, app_id, event_type, endpoint_id, trigger, retried
+      FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::boolean[])
+        AS t (message_id, app_id, event_type, endpoint_id, trigger, retried)
+      ON CONFLICT DO NOTHING`,
+    values: [
+      request,
+      redeliveries.map((one) => one.messageId),
+      redeliveries.map((one) => one.appId),
+      redeliveries.map((one) => one.eventType),
+      redeliveries.map((one) => one.endpointId),
+      redeliveries.map((one) => one.trigger),
+      redeliveries.map((one) => one.retried),
+    ],
+  })
+}
+
+/** Wakes dispatchers that listen. */
+export async function notifyOutbox(db: Queryable): Promise<void> {
+  await db.query({ name: 'outbox-notify', text: 'SELECT pg_notify($1, $2)', values: [OUTBOX_CHANNEL, ''] })
+}
+
+/** Fixes the named rows, as far as nobody else has, as one group; returns the ids that are in it. */
+export async function claimRows(db: Queryable, ids: readonly string[], groupId: string, leaseMs: number): Promise<Set<string>> {
+  const { rows } = await db.query<{ id: string }>({
+    name: 'outbox-claim-rows',
+    text: `UPDATE outbox SET group_id = $2, leased_until = now() + $3 * interval '1 ms'
+      WHERE id = ANY($1::text[]) AND group_id IS NULL RETURNING id`,
+    values: [ids, groupId, leaseMs],
+  })
+  return new Set(rows.map((row) => row.id))
+}
+
+interface RawRow {
+  id: string
+  message_id: string
+  app_id: string
+  event_type: string
+  endpoint_id: string | null
+  trigger: number
+  retried: boolean
+}
+
+const ROW_COLUMNS = 'id, message_id, app_id, event_type, endpoint_id, trigger, retried'
+
+function toRow(raw: RawRow): OutboxRow {
+  return {
+    id: raw.id,
+    messageId: raw.message_id,
+    appId: raw.app_id,
+    eventType: raw.event_type,
+    endpointId: raw.endpoint_id,
+    trigger: raw.trigger as AttemptTrigger,
+    retried: raw.retried,
+  }
+}
+
+/**
+ * Fixes what waits ungrouped as one group: up to `max` rows of one kind (the same endpoint, trigger and retrying), taken in
+ * turn from each application. Rows that another dispatcher has locked are left to it.
+ * @param minAgeMs leaves younger rows to the process that accepted them
+ */
+export async function claimWaiting(db: Queryable, max: number, minAgeMs: number, leaseMs: number): Promise<OutboxRow[]> {
+  const { rows } = await db.query<RawRow>({
+    name: 'outbox-claim-waiting',
+    text: `WITH waiting AS (
+        SELECT id, app_id, endpoint_id, trigger, retried FROM outbox
+        WHERE group_id IS NULL AND created_at <= now() - $2 * interval '1 ms'
+        ORDER BY created_at LIMIT $1 * 4 FOR UPDATE SKIP LOCKED
+      ), kind AS (SELECT endpoint_id, trigger, retried FROM waiting ORDER BY id LIMIT 1),
+      chosen AS (
+        SELECT waiting.id FROM waiting JOIN kind
+          ON kind.endpoint_id IS NOT DISTINCT FROM waiting.endpoint_id AND kind.trigger = waiting.trigger AND kind.retried = waiting.retried
+        ORDER BY row_number() OVER (PARTITION BY app_id ORDER BY waiting.id), waiting.id LIMIT $1
+      )
+      UPDATE outbox SET group_id = (SELECT min(id) FROM chosen), leased_until = now() + $3 * interval '1 ms'
+      WHERE id IN (SELECT id FROM chosen) RETURNING ${ROW_COLUMNS}`,
+    values: [max, minAgeMs, leaseMs],
+  })
+  return rows.map(toRow).sort(byId)
+}
+
+/** Leases one recorded group whose lease has run out, because its dispatcher died or could not reach Temporal. */
+export async function claimExpiredGroup(db: Queryable, leaseMs: number): Promise<{ groupId: string; rows: OutboxRow[] } | undefined> {
+  const { rows } = await db.query<RawRow & { group_id: string }>({
+    name: 'outbox-claim-expired',
+    text: `WITH expired AS (
+        SELECT group_id FROM outbox WHERE group_id IS NOT NULL AND leased_until < now()
+        ORDER BY leased_until LIMIT 1 FOR UPDATE SKIP LOCKED
+      )
+      UPDATE outbox SET leased_until = now() + $1 * interval '1 ms'
+      WHERE group_id = (SELECT group_id FROM expired) RETURNING group_id, ${ROW_COLUMNS}`,
+    values: [leaseMs],
+  })
+  const first = rows[0]
+  return first === undefined ? undefined : { groupId: first.group_id, rows: rows.map(toRow).sort(byId) }
+}
+
+function byId(a: OutboxRow, b: OutboxRow): number {
+  return a.id < b.id ? -1 : 1
+}
+
+/** The group is in Temporal's hands. */
+export async function deleteGroup(pool: Pool, groupId: string): Promise<void> {
+  await pool.query({ name: 'outbox-delete-group', text: 'DELETE FROM outbox WHERE group_id = $1', values: [groupId] })
+}

@@ -1,0 +1,184 @@
+import { LIMITS } from '../domain/limits.ts'
+import type { AttemptStatus, AttemptTrigger } from '../domain/outcome.ts'
+import { createGroupCommit, createLine } from './group-commit.ts'
+import type { Pool } from './pool.ts'
+
+export interface AttemptRow {
+  readonly id: string
+  readonly messageId: string
+  readonly endpointId: string
+  readonly appId: string
+  readonly eventType: string
+  readonly url: string
+  readonly status: AttemptStatus
+  readonly responseCode: number
+  readonly responseBody: string
+  readonly durationMs: number
+  readonly trigger: AttemptTrigger
+  readonly groupId: string
+  readonly runId: string
+  readonly createdAtMs: number
+}
+
+/** What an attempt makes of its delivery. `delivered` removes the row, if there was one. */
+export type DeliveryChange =
+  | { readonly state: 'delivered'; readonly hadRow: boolean }
+  | { readonly state: 'retrying' | 'parked'; readonly attempts: number; readonly nextAtMs: number }
+  | { readonly state: 'dead' | 'skipped'; readonly attempts: number }
+  | { readonly state: 'untracked' }
+
+export interface Record {
+  /** Absent where no request was made (dead-lettered without one, skipped). */
+  readonly attempt?: AttemptRow
+  readonly messageId: string
+  readonly endpointId: string
+  readonly appId: string
+  readonly trigger: AttemptTrigger
+  readonly groupId: string
+  readonly change: DeliveryChange
+}
+
+/** The mailbox must be told: it sleeps, or sleeps longer than until `wakeAtMs`. */
+export interface MailboxWake {
+  readonly endpointId: string
+  readonly wakeAtMs: number
+}
+
+/** Writes what deliveries did, in groups. A call resolves after its row is committed. */
+export interface Recorder {
+  record(record: Record): Promise<void>
+  /** The group has reached a workflow: its outbox rows go with the next write, or with the sweep. */
+  forgetGroup(groupId: string): void
+  drained(): Promise<void>
+}
+
+/**
+ * @param onWake told after the commit, for each mailbox that has to be woken
+ */
+export function createRecorder(deps: { pool: Pool; onWake: (wake: MailboxWake) => void }): Recorder {
+  let groupsDone: string[] = []
+  let timer: NodeJS.Timeout | undefined
+  const writes = createGroupCommit<Record | { readonly flush: true }, undefined>({
+    max: LIMITS.attemptsPerFlush,
+    queue: createLine(),
+    onPassingFault: 'retry',
+    async write(items) {
+      const records = items.filter((item): item is Record => !('flush' in item))
+      const groups = groupsDone
+      const wakes = await writeRecords(deps.pool, records, groups)
+      groupsDone = groupsDone.slice(groups.length)
+      for (const wake of wakes) deps.onWake(wake)
+      return items.map(() => undefined)
+    },
+  })
+  return {
+    record: (record) => writes.add(record),
+    forgetGroup(groupId) {
+      groupsDone.push(groupId)
+      timer ??= setTimeout(() => {
+        timer = undefined
+        if (groupsDone.length > 0) void writes.add({ flush: true })
+      }, FORGET_GROUP_WITHIN_MS)
+    },
+    async drained() {
+      clearTimeout(timer)
+      if (groupsDone.length > 0) await writes.add({ flush: true })
+      await writes.drained()
+    },
+  }
+}
+
+// Most groups have a record within this time that takes them along.
+const FORGET_GROUP_WITHIN_MS = 500
+
+const ATTEMPT_COLUMNS = `message_id, id, endpoint_id, app_id, event_type, url, status, response_code, response_body, duration_ms,
+  trigger, group_id, run_id, next_attempt_at, created_at`
+
+const WRITE_SUCCESSES = `
+WITH gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[]))
+INSERT INTO attempt (${ATTEMPT_COLUMNS})
+SELECT a, b, c, d, e, f, g, h, i, j, k, l, m, to_timestamp(n / 1000), to_timestamp(o / 1000)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::int[], $9::text[], $10::int[],
+  $11::smallint[], $12::text[], $13::uuid[], $14::float8[], $15::float8[]) AS t (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o)`
+
+// Rows are locked in the order of their keys, so that two workers that write the same ones do not wait in a ring.
+const WRITE_CHANGES = `
+WITH attempts AS (${WRITE_SUCCESSES.replace('WITH gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[]))', '')}),
+gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[])),
+waiting AS (
+  SELECT * FROM unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::int[], $22::smallint[], $23::float8[], $24::text[])
+    AS t (message_id, endpoint_id, app_id, state, attempts, trigger, next_ms, group_id)
+), kept AS (
+  INSERT INTO delivery (message_id, endpoint_id, app_id, state, attempts, trigger, next_at, group_id)
+  SELECT message_id, endpoint_id, app_id, state, attempts, trigger, to_timestamp(next_ms / 1000), group_id
+  FROM waiting ORDER BY message_id, endpoint_id
+  ON CONFLICT (message_id, endpoint_id) DO UPDATE SET state = excluded.state, attempts = excluded.attempts, trigger = excluded.trigger,
+    next_at = excluded.next_at, group_id = excluded.group_id, updated_at = now()
+), ended AS (
+  DELETE FROM delivery USING unnest($25::text[], $26::text[]) AS t (message_id, endpoint_id)
+  WHERE delivery.message_id = t.message_id AND delivery.endpoint_id = t.endpoint_id
+), boxes AS (
+  INSERT INTO mailbox (endpoint_id, idle, wake_at)
+  SELECT endpoint_id, false, to_timestamp(min(next_ms) / 1000) FROM waiting WHERE state = 'parked' GROUP BY endpoint_id ORDER BY endpoint_id
+  ON CONFLICT (endpoint_id) DO UPDATE SET idle = false,
+    wake_at = CASE WHEN mailbox.idle OR mailbox.wake_at > excluded.wake_at THEN excluded.wake_at ELSE mailbox.wake_at END
+  RETURNING endpoint_id, wake_at
+)
+SELECT boxes.endpoint_id FROM boxes
+JOIN (SELECT endpoint_id, to_timestamp(min(next_ms) / 1000) AS wake_at FROM waiting WHERE state = 'parked' GROUP BY endpoint_id) asked
+  USING (endpoint_id, wake_at)`
+
+async function writeRecords(pool: Pool, records: readonly Record[], groups: readonly string[]): Promise<MailboxWake[]> {
+  const attempts = attemptColumns(records)
+  const waiting = latestPerDelivery(records.filter((record) => 'attempts' in record.change))
+  const ended = records.filter((record) => record.change.state === 'delivered' && record.change.hadRow)
+  if (waiting.length === 0 && ended.length === 0) {
+    await pool.query({ name: 'record-successes', text: WRITE_SUCCESSES, values: [...attempts, groups] })
+    return []
+  }
+  const { rows } = await pool.query<{ endpoint_id: string }>({
+    name: 'record-changes',
+    text: WRITE_CHANGES,
+    values: [
+      ...attempts,
+      groups,
+      waiting.map((record) => record.messageId),
+      waiting.map((record) => record.endpointId),
+      waiting.map((record) => record.appId),
+      waiting.map((record) => record.change.state),
+      waiting.map((record) => ('attempts' in record.change ? record.change.attempts : 0)),
+      waiting.map((record) => record.trigger),
+      waiting.map((record) => nextAtMs(record)),
+      waiting.map((record) => record.groupId),
+      ended.map((record) => record.messageId),
+      ended.map((record) => record.endpointId),
+    ],
+  })
+  return rows.map((row) => ({
+    endpointId: row.endpoint_id,
+    wakeAtMs: Math.min(...waiting.filter((one) => one.endpointId === row.endpoint_id && one.change.state === 'parked').map((one) => nextAtMs(one)!)),
+  }))
+}
+
+function nextAtMs(record: Record): number | null {
+  return 'nextAtMs' in record.change ? record.change.nextAtMs : null
+}
+
+/** One statement may not touch a row twice. */
+function latestPerDelivery(records: readonly Record[]): Record[] {
+  return [...new Map(records.map((record) => [`${record.messageId} ${record.endpointId}`, record])).values()]
+}
+
+function attemptColumns(records: readonly Record[]): unknown[][] {
+  const columns: unknown[][] = Array.from({ length: 15 }, () => [])
+  for (const record of records) {
+    const row = record.attempt
+    if (row === undefined) continue
+    const values = [row.messageId, row.id, row.endpointId, row.appId, row.eventType, row.url, row.status, row.responseCode]
+    values.push(row.responseBody, row.durationMs, row.trigger, row.groupId, row.runId)
+    values.forEach((value, i) => columns[i]!.push(value))
+    columns[13]!.push(nextAtMs(record))
+    columns[14]!.push(row.createdAtMs)
+  }
+  return columns
+}

@@ -1,0 +1,79 @@
+import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client'
+import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } from '@temporalio/common'
+import type { FanOutInput } from '../domain/fan-out.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { FAN_OUT_TASK_QUEUE, fanOutWorkflowId, SEARCH_ATTRIBUTES } from '../domain/names.ts'
+import type { OutboxRow } from '../storage/outbox.ts'
+
+export type StartFanOut = (groupId: string, rows: readonly OutboxRow[]) => Promise<'started' | 'already started'>
+
+const MESSAGES = defineSearchAttributeKey(SEARCH_ATTRIBUTES.messages, SearchAttributeType.KEYWORD_LIST)
+const APPLICATIONS = defineSearchAttributeKey(SEARCH_ATTRIBUTES.applications, SearchAttributeType.KEYWORD_LIST)
+const EVENT_TYPES = defineSearchAttributeKey(SEARCH_ATTRIBUTES.eventTypes, SearchAttributeType.KEYWORD_LIST)
+
+const START_DEADLINE_MS = 5000
+
+export interface StartFanOutDependencies {
+  readonly client: Client
+  readonly partitions: number
+  /** Set where a worker of this process polls the fan-out queue: the server hands it the first task with the start. */
+  readonly eager: boolean
+  /** Told before the start, so that this process knows the group when its first task comes. */
+  readonly onStart: (groupId: string) => void
+}
+
+/** Starts the fan-out of one recorded group; starting it again has no effect. */
+export function createStartFanOut(deps: StartFanOutDependencies): StartFanOut {
+  const { client } = deps
+  return async (groupId, rows) => {
+    const first = rows[0]!
+    const input: FanOutInput = {
+      groupId,
+      messageIds: rows.map((row) => row.messageId),
+      ...(first.endpointId === null ? {} : { endpointId: first.endpointId }),
+      trigger: first.trigger,
+      retried: first.retried,
+      partitions: deps.partitions,
+    }
+    const applications = [...new Set(rows.map((row) => row.appId))]
+    deps.onStart(groupId)
+    try {
+      await client.connection.withDeadline(Date.now() + START_DEADLINE_MS, () =>
+        client.workflow.start('fanOut', {
+          workflowId: fanOutWorkflowId(groupId),
+          taskQueue: FAN_OUT_TASK_QUEUE,
+          args: [input],
+          workflowIdReusePolicy: 'REJECT_DUPLICATE',
+          requestEagerStart: deps.eager,
+          typedSearchAttributes: new TypedSearchAttributes([
+            { key: MESSAGES, value: input.messageIds as string[] },
+            { key: APPLICATIONS, value: applications },
+            { key: EVENT_TYPES, value: fitting(rows.map((row) => row.eventType)) },
+          ]),
+          staticSummary: summarise(rows.length, applications),
+        }),
+      )
+      return 'started'
+    } catch (error) {
+      if (error instanceof WorkflowExecutionAlreadyStartedError) return 'already started'
+      throw error
+    }
+  }
+}
+
+function summarise(events: number, applications: readonly string[]): string {
+  const of = applications.length === 1 ? applications[0]! : `${applications.length} applications`
+  return events === 1 ? `1 event of ${of}` : `${events} events of ${of}`
+}
+
+/** Distinct names, as many as the search attribute holds. */
+function fitting(names: readonly string[]): string[] {
+  const kept: string[] = []
+  let bytes = 0
+  for (const name of new Set(names)) {
+    bytes += name.length + 3
+    if (bytes > LIMITS.eventTypesAttributeMaxBytes) break
+    kept.push(name)
+  }
+  return kept
+}

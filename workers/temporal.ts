@@ -1,0 +1,102 @@
+import { fileURLToPath } from 'node:url'
+import { Client } from '@temporalio/client'
+import { bundleWorkflowCode, DefaultLogger, NativeConnection, Runtime, Worker, type WorkflowBundle } from '@temporalio/worker'
+import type { Logger } from 'pino'
+import type { Activities } from '../activities/index.ts'
+import { attachTaskQueue, deliverTaskQueue, FAN_OUT_TASK_QUEUE, type Lane } from '../domain/names.ts'
+
+const FAILURE_CONVERTER_PATH = fileURLToPath(new URL('../workflows/failure-converter.ts', import.meta.url))
+const WORKFLOWS_PATH = fileURLToPath(new URL('../workflows/index.ts', import.meta.url))
+
+// Concurrency is sized explicitly. An endpoint's requests are bounded by the lanes' slots (activities/request-slots.ts).
+const WORKFLOW_TASKS = 60
+const LOCAL_ACTIVITIES = 400
+const ATTACHED_ACTIVITIES = 1000
+const ACTIVITIES_OF_LANE: Readonly<Record<Lane, number>> = { fast: 100, slow: 20, retry: 200 }
+const FORCE_AFTER_DRAIN_MS = 2000
+
+let installed = false
+
+/** Installs the SDK's runtime once a process: signals are the process's own affair, log lines go where ours go. */
+export function installRuntime(log: Logger): void {
+  if (installed) return
+  installed = true
+  const logger = new DefaultLogger('WARN', ({ level, message }) => (level === 'ERROR' ? log.error(message) : log.warn(message)))
+  Runtime.install({ shutdownSignals: [], logger, telemetryOptions: { logging: { forward: {}, filter: { core: 'WARN', other: 'ERROR' } } } })
+}
+
+/** A client on the connection that this process's workers have: an eager start needs both to be one. */
+export function createClient(connection: NativeConnection, namespace: string): Client {
+  return new Client({ connection, namespace, dataConverter: { failureConverterPath: FAILURE_CONVERTER_PATH } })
+}
+
+/** Bundles the workflows for the isolate. Takes some seconds of CPU, once a process. */
+export function bundleWorkflows(): Promise<WorkflowBundle> {
+  const logger = new DefaultLogger('ERROR')
+  return bundleWorkflowCode({ workflowsPath: WORKFLOWS_PATH, failureConverterPath: FAILURE_CONVERTER_PATH, logger })
+}
+
+export interface WorkerSet {
+  /** Resolves when the workers have ended, rejects when one fails. */
+  readonly ended: Promise<void>
+  /** Stops polling, lets what runs finish. */
+  shutdown(): void
+}
+
+export interface WorkerSetOptions {
+  readonly connection: NativeConnection
+  readonly namespace: string
+  readonly activities: Activities
+  readonly processId: string
+  /** Serves the fan-out queue: workflows and first attempts. */
+  readonly bundle?: WorkflowBundle | undefined
+  readonly lanes: readonly Lane[]
+  readonly partitions: readonly number[]
+  /** How long activities may go on after a shutdown. */
+  readonly drainMs: number
+}
+
+export async function createWorkers(options: WorkerSetOptions): Promise<WorkerSet> {
+  const common = {
+    connection: options.connection,
+    namespace: options.namespace,
+    activities: options.activities,
+    dataConverter: { failureConverterPath: FAILURE_CONVERTER_PATH },
+    shutdownGraceTime: options.drainMs,
+    shutdownForceTime: options.drainMs + FORCE_AFTER_DRAIN_MS,
+    identity: `${process.pid}@${options.processId}`,
+  }
+  const creating: Promise<Worker>[] = []
+  if (options.bundle !== undefined) {
+    const fanOut = {
+      ...common,
+      taskQueue: FAN_OUT_TASK_QUEUE,
+      workflowBundle: options.bundle,
+      maxConcurrentWorkflowTaskExecutions: WORKFLOW_TASKS,
+      maxConcurrentLocalActivityExecutions: LOCAL_ACTIVITIES,
+      maxCachedWorkflows: 2000,
+    }
+    creating.push(Worker.create(fanOut))
+    const attached = { ...common, taskQueue: attachTaskQueue(options.processId), maxConcurrentActivityTaskExecutions: ATTACHED_ACTIVITIES }
+    creating.push(Worker.create(attached))
+  }
+  for (const lane of options.lanes) {
+    for (const partition of options.partitions) {
+      creating.push(
+        Worker.create({
+          ...common,
+          taskQueue: deliverTaskQueue(lane, partition),
+          maxConcurrentActivityTaskExecutions: ACTIVITIES_OF_LANE[lane],
+          maxConcurrentActivityTaskPolls: 2,
+        }),
+      )
+    }
+  }
+  const workers = await Promise.all(creating)
+  return {
+    ended: Promise.all(workers.map((worker) => worker.run())).then(() => undefined),
+    shutdown() {
+      for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown()
+    },
+  }
+}

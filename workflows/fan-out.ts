@@ -1,0 +1,172 @@
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  ParentClosePolicy,
+  proxyActivities,
+  proxyLocalActivities,
+  sleep,
+  startChild,
+} from '@temporalio/workflow'
+import type { Activities } from '../activities/index.ts'
+import type { FanOutInput, FanOutResult, FirstAttemptsResult, PlannedEndpoint, Remaining } from '../domain/fan-out.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { attachTaskQueue, deliverTaskQueue, fanOutWorkflowId, partitionOf, type Lane } from '../domain/names.ts'
+
+// Timeouts and kills are retried by the policy; failed deliveries say themselves when they are due (nextRetryDelay).
+const RETRY = { initialInterval: '1s', backoffCoefficient: 1, maximumAttempts: 0 } as const
+
+const ABSENT_FIRST_WAIT_MS = 1000
+const ABSENT_LONGEST_WAIT_MS = 60_000
+
+const { attemptFirst, skipDeliveries, deadLetter } = proxyLocalActivities<Activities>({
+  startToCloseTimeout: '2m',
+  localRetryThreshold: '10s',
+  retry: { initialInterval: '200ms', maximumInterval: '5s' },
+})
+
+/**
+ * Delivers a group of messages to every endpoint that takes them. First attempts are local activities of the worker that
+ * has the task; what they leave over goes on as one activity per endpoint.
+ */
+export async function fanOut(input: FanOutInput): Promise<FanOutResult> {
+  const state = { delivered: 0, parts: 0, pending: 0, continued: 0 }
+  const following: Promise<void>[] = []
+  const follow = async (processId: string, remaining: readonly Remaining[]) => {
+    for (const chunk of chunks(byEndpoint(remaining), LIMITS.pendingActivitiesPerWorkflow)) {
+      state.continued += chunk.length
+      if (state.pending + chunk.length > LIMITS.pendingActivitiesPerWorkflow) {
+        await startPart(input, ++state.parts, chunk.flat())
+        continue
+      }
+      state.pending += chunk.length
+      following.push(...chunk.map((endpoint) => followEndpoint(input, processId, endpoint)))
+    }
+  }
+  if (input.remaining === undefined) {
+    let afterEndpointId: string | undefined
+    do {
+      const slice = await firstAttempts(input, afterEndpointId)
+      state.delivered += slice.delivered
+      await follow(slice.processId, slice.remaining)
+      afterEndpointId = slice.nextAfterEndpointId
+    } while (afterEndpointId !== undefined)
+  } else {
+    await follow('', input.remaining)
+  }
+  await Promise.all(following)
+  return { messages: input.messageIds.length, deliveredAtFirst: state.delivered, continued: state.continued }
+}
+
+/** One slice of first attempts; waits where rows are not in this database yet (a region's replica that lags). */
+async function firstAttempts(input: FanOutInput, afterEndpointId: string | undefined): Promise<FirstAttemptsResult> {
+  const { groupId, messageIds, endpointId, trigger, retried } = input
+  let waitMs = ABSENT_FIRST_WAIT_MS
+  for (;;) {
+    const slice = await attemptFirst({ groupId, messageIds, endpointId, trigger, retried, afterEndpointId })
+    if (slice.planned !== undefined) return mergePlanned(await Promise.all(slice.planned.map((one) => deliverPlanned(input, one))), slice)
+    if (slice.absent === undefined) return slice
+    await sleep(waitMs)
+    waitMs = Math.min(waitMs * 2, ABSENT_LONGEST_WAIT_MS)
+  }
+}
+
+function deliverPlanned(input: FanOutInput, planned: PlannedEndpoint): Promise<FirstAttemptsResult> {
+  const { deliver } = proxyLocalActivities<Activities>({
+    startToCloseTimeout: '2m',
+    localRetryThreshold: '10s',
+    retry: { initialInterval: '200ms', maximumInterval: '5s' },
+    summary: planned.host,
+  })
+  return deliver({ ...deliveries(input), endpointId: planned.endpointId, messageIds: planned.messageIds })
+}
+
+function mergePlanned(results: readonly FirstAttemptsResult[], slice: FirstAttemptsResult): FirstAttemptsResult {
+  return {
+    processId: results[0]?.processId ?? slice.processId,
+    delivered: results.reduce((sum, result) => sum + result.delivered, 0),
+    remaining: results.flatMap((result) => result.remaining),
+  }
+}
+
+/** Sees one endpoint's deliveries to their end: delivered, dead-lettered, or parked in its mailbox. */
+async function followEndpoint(input: FanOutInput, processId: string, remaining: readonly Remaining[]): Promise<void> {
+  const attached = remaining.find((one) => one.how === 'attach')
+  const others = remaining.filter((one) => one.how !== 'attach')
+  const attaching = attached === undefined ? undefined : attach(input, processId, attached)
+  for (const one of others) await redeliver(input, one)
+  const left = await attaching
+  if (left !== undefined && left.messageIds.length > 0) await redeliver(input, left)
+}
+
+/** Waits for requests in flight in the process that sent them; where it is gone, the slow lane takes over. */
+async function attach(input: FanOutInput, processId: string, remaining: Remaining): Promise<Remaining> {
+  const { attachToRequests } = proxyActivities<Activities>({
+    taskQueue: attachTaskQueue(processId),
+    activityId: `${remaining.endpointId}/attach`,
+    summary: remaining.host,
+    scheduleToStartTimeout: '10s',
+    startToCloseTimeout: '5m',
+    heartbeatTimeout: '10s',
+    retry: { maximumAttempts: 1 },
+  })
+  try {
+    const messageIds = await attachToRequests({ ...deliveries(input), endpointId: remaining.endpointId, messageIds: remaining.messageIds })
+    return { ...remaining, how: 'retry', messageIds }
+  } catch (error) {
+    if (error instanceof ActivityFailure) return { ...remaining, how: 'slow' }
+    throw error
+  }
+}
+
+const LANE_OF = { retry: 'retry', fast: 'fast', slow: 'slow', attach: 'slow' } as const satisfies Record<Remaining['how'], Lane>
+
+async function redeliver(input: FanOutInput, remaining: Remaining): Promise<void> {
+  const { endpointId, messageIds } = remaining
+  const lane = LANE_OF[remaining.how]
+  const activities = proxyActivities<Activities>({
+    taskQueue: deliverTaskQueue(lane, partitionOf(endpointId, input.partitions)),
+    activityId: endpointId,
+    summary: remaining.host,
+    startToCloseTimeout: '15m',
+    heartbeatTimeout: '10s',
+    retry: RETRY,
+    priority: { fairnessKey: endpointId },
+  })
+  const one = { ...deliveries(input), endpointId, messageIds }
+  try {
+    const result: unknown = await activities.redeliver({ ...one, lane })
+    // An operator completed it by hand.
+    if (result !== 'done') await skipDeliveries(one)
+  } catch (error) {
+    if (!(error instanceof ActivityFailure) || !(error.cause instanceof ApplicationFailure)) throw error
+    await deadLetter(one)
+  }
+}
+
+function deliveries(input: FanOutInput) {
+  return { groupId: input.groupId, trigger: input.trigger, retried: input.retried }
+}
+
+/** More endpoints than one workflow may have pending go on in a workflow of their own. */
+async function startPart(input: FanOutInput, part: number, remaining: readonly Remaining[]): Promise<void> {
+  const messageIds = [...new Set(remaining.flatMap((one) => one.messageIds))]
+  await startChild('fanOut', {
+    workflowId: fanOutWorkflowId(input.groupId, part),
+    args: [{ ...input, messageIds, remaining }],
+    parentClosePolicy: ParentClosePolicy.ABANDON,
+  })
+}
+
+function byEndpoint(remaining: readonly Remaining[]): Remaining[][] {
+  const endpoints = new Map<string, Remaining[]>()
+  for (const one of remaining) {
+    const known = endpoints.get(one.endpointId)
+    if (known === undefined) endpoints.set(one.endpointId, [one])
+    else known.push(one)
+  }
+  return [...endpoints.values()]
+}
+
+function chunks<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size))
+}

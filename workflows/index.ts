@@ -1,0 +1,4 @@
+/** Names of workflows are permanent: histories refer to them. */
+export { fanOut } from './fan-out.ts'
+export { mailbox } from './mailbox.ts'
+export { replay } from './replay.ts'

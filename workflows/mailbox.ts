@@ -1,0 +1,34 @@
+import { condition, continueAsNew, defineSignal, proxyActivities, setHandler, workflowInfo } from '@temporalio/workflow'
+import type { Activities } from '../activities/index.ts'
+import type { MailboxInput } from '../domain/fan-out.ts'
+import { deliverTaskQueue } from '../domain/names.ts'
+
+/** Something was parked that is due earlier than the mailbox knows of, or the mailbox was idle. */
+export const wake = defineSignal<[{ readonly wakeAtMs: number }]>('wake')
+
+/** Holds one durable timer for all parked deliveries of one endpoint; ends when nothing is parked. */
+export async function mailbox(input: MailboxInput): Promise<void> {
+  const { drainMailbox } = proxyActivities<Activities>({
+    taskQueue: deliverTaskQueue('retry', input.partition),
+    activityId: input.endpointId,
+    startToCloseTimeout: '5m',
+    heartbeatTimeout: '10s',
+    retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' },
+  })
+  let wakeAtMs: number | null = input.wakeAtMs
+  let woken = false
+  setHandler(wake, (earlier) => {
+    woken = true
+    wakeAtMs = Math.min(wakeAtMs ?? earlier.wakeAtMs, earlier.wakeAtMs)
+  })
+  while (wakeAtMs !== null) {
+    const waitMs: number = wakeAtMs - Date.now()
+    woken = false
+    if (waitMs > 0 && (await condition(() => woken, waitMs))) continue
+    woken = false
+    const drain = await drainMailbox({ endpointId: input.endpointId, runId: workflowInfo().runId })
+    // A wake that came during the drain is in Postgres, but perhaps after the drain looked.
+    wakeAtMs = woken ? Math.min(Date.now(), drain.nextAtMs ?? Date.now()) : drain.nextAtMs
+    if (wakeAtMs !== null && workflowInfo().continueAsNewSuggested) await continueAsNew<typeof mailbox>({ ...input, wakeAtMs })
+  }
+}
