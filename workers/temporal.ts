@@ -21,7 +21,12 @@ let installed = false
 export function installRuntime(log: Logger): void {
   if (installed) return
   installed = true
-  const logger = new DefaultLogger('WARN', ({ level, message }) => (level === 'ERROR' ? log.error(message) : log.warn(message)))
+  const logger = new DefaultLogger('WARN', ({ level, message, meta }) => {
+    // The workers of the delivery task queues have none, on purpose.
+    if (message.startsWith('No workflows registered')) return
+    const { error: err, workflowId, runId, activityId, taskQueue } = meta ?? {}
+    log[level === 'ERROR' ? 'error' : 'warn']({ err, workflowId, runId, activityId, taskQueue }, message)
+  })
   Runtime.install({ shutdownSignals: [], logger, telemetryOptions: { logging: { forward: {}, filter: { core: 'WARN', other: 'ERROR' } } } })
 }
 

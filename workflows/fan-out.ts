@@ -13,7 +13,7 @@ import { LIMITS } from '../domain/limits.ts'
 import { attachTaskQueue, deliverTaskQueue, fanOutWorkflowId, partitionOf, type Lane } from '../domain/names.ts'
 
 // Timeouts and kills are retried by the policy; failed deliveries say themselves when they are due (nextRetryDelay).
-const RETRY = { initialInterval: '1s', backoffCoefficient: 1, maximumAttempts: 0 } as const
+const RETRY = { initialInterval: '1s', backoffCoefficient: 1 } as const
 
 const ABSENT_FIRST_WAIT_MS = 1000
 const ABSENT_LONGEST_WAIT_MS = 60_000

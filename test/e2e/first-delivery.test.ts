@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { Webhook } from 'standardwebhooks'
+import { startReceiver, type Receiver } from '../support/receiver.ts'
+import { startTestService, type TestService } from '../support/service.ts'
+
+let service: TestService
+let receiver: Receiver
+
+before(async () => {
+  receiver = await startReceiver((one, earlier) => (one.path === '/flaky' && earlier < 2 ? { status: 503 } : { status: 200 }))
+  service = await startTestService({ env: { TIDINGS_RETRY_TIME_SCALE: '0.1' } })
+})
+
+after(async () => {
+  await service.stop()
+  await receiver.close()
+})
+
+test('an event is delivered, signed, to its endpoint, and its attempt can be read', async () => {
+  const { svix } = service
+  const application = await svix.application.create({ name: 'first' })
+  const endpoint = await svix.endpoint.create(application.id, { url: `${receiver.url}/healthy` })
+  const { key } = await svix.endpoint.getSecret(application.id, endpoint.id)
+  const message = await svix.message.create(application.id, { eventType: 'invoice.paid', payload: { amount: 1 } })
+  const [received] = await receiver.waitFor(1, { matches: (one) => one.path === '/healthy' })
+  assert.equal(received!.headers['webhook-id'], message.id)
+  assert.deepEqual(new Webhook(key).verify(received!.body, { ...received!.headers }), { amount: 1 })
+  assert.equal(received!.body, '{"amount":1}')
+})
+
+test('a failing delivery is retried at its delays until the endpoint takes it', async () => {
+  const { svix } = service
+  const application = await svix.application.create({ name: 'flaky' })
+  await svix.endpoint.create(application.id, { url: `${receiver.url}/flaky` })
+  const message = await svix.message.create(application.id, { eventType: 'invoice.paid', payload: { amount: 2 } })
+  const requests = await receiver.waitFor(3, { matches: (one) => one.headers['webhook-id'] === message.id })
+  const [first, second, third] = requests
+  assert.ok(second!.atMs - first!.atMs >= 80, `the first retry came after ${second!.atMs - first!.atMs} ms`)
+  assert.ok(third!.atMs - second!.atMs >= 160, `the second retry came after ${third!.atMs - second!.atMs} ms`)
+})

@@ -1,0 +1,71 @@
+import pino, { type Logger } from 'pino'
+import { Svix } from 'svix'
+import { createToken } from '../../api/token.ts'
+import { readConfig, type Config } from '../../config/index.ts'
+import { LANES } from '../../domain/names.ts'
+import { newId } from '../../domain/ids.ts'
+import { startService, type Role, type Service } from '../../workers/service.ts'
+import { createTestDatabase, type TestDatabase } from './postgres.ts'
+import { startTestTemporal, type TestTemporal } from './temporal.ts'
+
+export const TEST_SECRET = 'a secret of the test suite, 32 characters or more'
+
+export interface TestService {
+  readonly url: string
+  readonly token: string
+  readonly organisation: string
+  readonly config: Config
+  readonly database: TestDatabase
+  readonly temporal: TestTemporal
+  /** The official client, unmodified. */
+  readonly svix: Svix
+  readonly service: Service
+  stop(): Promise<void>
+}
+
+export interface TestServiceOptions {
+  /** Environment over the defaults of the tests. */
+  readonly env?: Record<string, string>
+  readonly roles?: readonly Role[]
+  readonly log?: Logger
+}
+
+/** Starts the whole service in this process, on a database and a namespace of its own. */
+export async function startTestService(options: TestServiceOptions = {}): Promise<TestService> {
+  const [database, temporal] = await Promise.all([createTestDatabase(), startTestTemporal()])
+  const config = readConfig({
+    TIDINGS_PORT: '0',
+    TIDINGS_JWT_SECRET: TEST_SECRET,
+    TIDINGS_ENCRYPTION_KEY: TEST_SECRET,
+    TIDINGS_ALLOW_SUBNETS: '127.0.0.0/8',
+    TIDINGS_PARTITIONS: '2',
+    TIDINGS_GROUP_MAX: '100',
+    DATABASE_URL: database.url,
+    TEMPORAL_ADDRESS: temporal.address,
+    TEMPORAL_NAMESPACE: temporal.namespace,
+    ...options.env,
+  })
+  const service = await startService(config, {
+    roles: options.roles ?? ['api', 'dispatcher', 'delivery'],
+    lanes: LANES,
+    partitions: Array.from({ length: config.partitions }, (_, i) => i),
+    log: options.log ?? pino({ level: process.env['TIDINGS_TEST_LOG'] ?? 'silent' }),
+    drainMs: 1000,
+  })
+  const organisation = newId('org')
+  const token = await createToken({ secret: TEST_SECRET, subject: organisation })
+  return {
+    url: service.url ?? '',
+    token,
+    organisation,
+    config,
+    database,
+    temporal,
+    svix: new Svix(token, { serverUrl: service.url }),
+    service,
+    async stop() {
+      await service.stop()
+      await database.drop()
+    },
+  }
+}
