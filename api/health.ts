@@ -1,0 +1,37 @@
+import type { Request, Response } from 'express'
+import type { ReadinessChecks } from './dependencies.ts'
+import { sendJson, sendNothing } from './reply.ts'
+
+/** A part that has not answered by then is not ready. */
+const CHECK_TIMEOUT_MS = 3000
+
+async function stateOf(check: () => Promise<string>): Promise<string> {
+  const { promise: late, resolve } = Promise.withResolvers<string>()
+  const timer = setTimeout(() => resolve('no answer'), CHECK_TIMEOUT_MS)
+  try {
+    return await Promise.race([check(), late])
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Whether this process answers: asks no other part. */
+export function health(_request: Request, response: Response): void {
+  sendJson(response, 200, { status: 'ok' })
+}
+
+export function ping(_request: Request, response: Response): void {
+  sendNothing(response)
+}
+
+/** Whether every part works: 200 or 503, with the state of each. */
+export function createReadiness(checks: ReadinessChecks) {
+  return async (_request: Request, response: Response): Promise<void> => {
+    const states = await Promise.all(Object.entries(checks).map(async ([part, check]) => [part, await stateOf(check)] as const))
+    const ready = states.every(([, problem]) => problem === '')
+    const parts = Object.fromEntries(states.map(([part, problem]) => [part, problem === '' ? 'ok' : problem]))
+    sendJson(response, ready ? 200 : 503, { status: ready ? 'ready' : 'not ready', parts })
+  }
+}

@@ -1,0 +1,126 @@
+import { newId } from '../../domain/ids.ts'
+import { LIMITS } from '../../domain/limits.ts'
+import type { Application } from '../../storage/applications.ts'
+import { insertSecret } from '../../storage/endpoint-secrets.ts'
+import {
+  countEndpoints,
+  deleteEndpoint,
+  findEndpoint,
+  insertEndpoint,
+  listEndpoints,
+  updateEndpoint,
+  type Endpoint,
+  type EndpointFields,
+} from '../../storage/endpoints.ts'
+import { missingEventTypes } from '../../storage/event-types.ts'
+import type { Queryable } from '../../storage/pool.ts'
+import { changeConfiguration } from '../change.ts'
+import type { ApiDependencies } from '../dependencies.ts'
+import { ApiError, ruleError } from '../errors.ts'
+import { cursorOf, pageReply, readPage } from '../query.ts'
+import type { Call, Reply, RouteTable } from '../routing.ts'
+import {
+  ENDPOINT_ALIASES,
+  endpointFields,
+  endpointIn,
+  endpointPatch,
+  endpointUpdate,
+  patchedEndpoint,
+  showEndpoint,
+} from '../schemas/endpoint.ts'
+import type { Headers } from '../schemas/headers.ts'
+import { parseBody, withAliases } from '../schemas/parse.ts'
+import { newSecret } from '../schemas/secret.ts'
+import { applicationOf, endpointOf } from '../scope.ts'
+
+/** @throws {ValidationError} where an event type does not exist or is archived */
+async function requireEventTypes(db: Queryable, orgId: string, names: readonly string[] | null | undefined): Promise<void> {
+  if (names === null || names === undefined) return
+  const missing = await missingEventTypes(db, orgId, names)
+  if (missing.length > 0) throw ruleError(['body', 'event_types'], `The following event types don't exist: ${missing.join(', ')}`)
+}
+
+interface NewEndpoint {
+  readonly fields: EndpointFields
+  readonly secret: string
+  readonly headers: Headers
+}
+
+async function createEndpoint(deps: ApiDependencies, application: Application, input: NewEndpoint): Promise<Endpoint> {
+  return changeConfiguration(deps, async (client, touched) => {
+    if ((await countEndpoints(client, application.id)) >= LIMITS.endpointsPerApplication) {
+      throw new ApiError('limit_reached', `An application has at most ${LIMITS.endpointsPerApplication} endpoints`)
+    }
+    const headers = Object.keys(input.headers).length === 0 ? null : deps.cipher.encrypt(JSON.stringify(input.headers))
+    const endpoint = await insertEndpoint(client, newId('ep'), application.id, input.fields, headers)
+    await insertSecret(client, endpoint.id, deps.cipher.encrypt(input.secret))
+    await touched(application.id)
+    return endpoint
+  })
+}
+
+async function list({ deps, caller, path, query }: Call): Promise<Reply> {
+  const page = readPage(query, { order: 'descending', orderable: true, isCursor: cursorOf('ep') })
+  const application = await applicationOf(deps.pool, caller, path['app'])
+  const rows = await listEndpoints(deps.pool, application.id, page)
+  return { status: 200, json: pageReply(rows, (row) => row.id, showEndpoint) }
+}
+
+async function create(call: Call): Promise<Reply> {
+  const { deps, caller, path } = call
+  const application = await applicationOf(deps.pool, caller, path['app'])
+  const { secret, headers, ...input } = parseBody(endpointIn, withAliases(await call.body(), ENDPOINT_ALIASES))
+  await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
+  const fields = endpointFields(input)
+  const endpoint = await createEndpoint(deps, application, { fields, secret: secret ?? newSecret(), headers: headers ?? {} })
+  return { status: 201, json: showEndpoint(endpoint) }
+}
+
+async function get({ deps, caller, path }: Call): Promise<Reply> {
+  const application = await applicationOf(deps.pool, caller, path['app'])
+  return { status: 200, json: showEndpoint(await endpointOf(deps.pool, application, path['endpoint'])) }
+}
+
+async function put(call: Call): Promise<Reply> {
+  const { deps, caller, path } = call
+  const application = await applicationOf(deps.pool, caller, path['app'])
+  const input = parseBody(endpointUpdate, withAliases(await call.body(), ENDPOINT_ALIASES))
+  await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
+  const fields = endpointFields(input)
+  const updated = await changeConfiguration(deps, async (client, touched) => {
+    const current = await findEndpoint(client, application.id, path['endpoint'] ?? '', { forUpdate: true })
+    if (current === undefined) return undefined
+    await touched(application.id)
+    return updateEndpoint(client, current.id, fields)
+  })
+  if (updated !== undefined) return { status: 200, json: showEndpoint(updated) }
+  return { status: 201, json: showEndpoint(await createEndpoint(deps, application, { fields, secret: newSecret(), headers: {} })) }
+}
+
+async function patch(call: Call): Promise<Reply> {
+  const { deps, caller, path } = call
+  const application = await applicationOf(deps.pool, caller, path['app'])
+  const changes = parseBody(endpointPatch, withAliases(await call.body(), ENDPOINT_ALIASES))
+  await requireEventTypes(deps.pool, caller.orgId, changes.eventTypes)
+  const updated = await changeConfiguration(deps, async (client, touched) => {
+    const current = await endpointOf(client, application, path['endpoint'], { forUpdate: true })
+    await touched(application.id)
+    return updateEndpoint(client, current.id, patchedEndpoint(current, changes))
+  })
+  return { status: 200, json: showEndpoint(updated) }
+}
+
+async function remove({ deps, caller, path }: Call): Promise<Reply> {
+  const application = await applicationOf(deps.pool, caller, path['app'])
+  await changeConfiguration(deps, async (client, touched) => {
+    const current = await endpointOf(client, application, path['endpoint'], { forUpdate: true })
+    await deleteEndpoint(client, current.id)
+    await touched(application.id)
+  })
+  return { status: 204 }
+}
+
+export const endpointRoutes: RouteTable = {
+  '/app/:app/endpoint': { get: list, post: create },
+  '/app/:app/endpoint/:endpoint': { get, put, patch, delete: remove },
+}

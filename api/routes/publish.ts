@@ -1,0 +1,55 @@
+import type { Request, Response } from 'express'
+import { newId } from '../../domain/ids.ts'
+import { LIMITS } from '../../domain/limits.ts'
+import type { NewMessage } from '../../domain/message.ts'
+import type { Authenticate } from '../auth.ts'
+import { readJson } from '../body.ts'
+import type { ApiDependencies } from '../dependencies.ts'
+import { notFound } from '../errors.ts'
+import { readFlag } from '../query.ts'
+import { sendText } from '../reply.ts'
+import { MESSAGE_ALIASES, messageIn, messageJson, payloadJson } from '../schemas/message.ts'
+import { parseBody, withAliases } from '../schemas/parse.ts'
+import { cachedApplicationOf, requireOrganisation } from '../scope.ts'
+import { findOrCreateApplication } from './applications.ts'
+
+const DAY_MS = 86_400_000
+
+/** Whether the answer repeats the payload; read without building a query object for the common case of no query. */
+function wantsContent(url: string): boolean {
+  const start = url.indexOf('?')
+  return start < 0 || readFlag(new URLSearchParams(url.slice(start + 1)), 'with_content', true)
+}
+
+/**
+ * `POST /app/{app}/msg`: the hot path. Its only I/O is the intake's group commit; tokens and applications come from
+ * memory, and the payload is parsed and written once. 202 follows the commit.
+ */
+export function createPublish(deps: ApiDependencies, authenticate: Authenticate) {
+  return async (request: Request<{ app: string }>, response: Response): Promise<void> => {
+    const known = authenticate(request.headers.authorization)
+    const caller = known instanceof Promise ? await known : known
+    requireOrganisation(caller)
+    const withContent = wantsContent(request.url)
+    const appName = request.params.app
+    const [application, body] = await Promise.all([cachedApplicationOf(deps, caller, appName), readJson(request)])
+    const input = parseBody(messageIn, withAliases(body, MESSAGE_ALIASES))
+    if (application === undefined && !input.application) throw notFound()
+    const appId = application?.id ?? (await findOrCreateApplication(deps, caller, appName, input.application)).id
+    const nowMs = Date.now()
+    const rawPayload = input.transformationsParams?.rawPayload ?? undefined
+    const message: NewMessage = {
+      id: newId('msg', nowMs),
+      appId,
+      eventType: input.eventType,
+      eventId: input.eventId ?? null,
+      channels: input.channels ?? null,
+      payload: rawPayload ?? JSON.stringify(input.payload),
+      createdAtMs: nowMs,
+      expiresAtMs: nowMs + (input.payloadRetentionPeriod ?? LIMITS.payloadRetentionMaxDays) * DAY_MS,
+    }
+    await deps.intake.accept(message)
+    const shown = !withContent ? '{}' : rawPayload === undefined ? message.payload : payloadJson(rawPayload)
+    sendText(response, 202, messageJson({ ...message, createdAt: new Date(nowMs) }, shown))
+  }
+}

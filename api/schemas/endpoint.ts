@@ -1,0 +1,118 @@
+import { z } from 'zod'
+import { LIMITS } from '../../domain/limits.ts'
+import type { Endpoint, EndpointFields } from '../../storage/endpoints.ts'
+import { customHeaders } from './headers.ts'
+import { metadata, names, text, throttleRate, uid } from './names.ts'
+import { secret } from './secret.ts'
+
+function urlProblem(value: string): string | undefined {
+  if (value.length > LIMITS.urlMaxChars) return `Endpoint URLs have at most ${LIMITS.urlMaxChars} characters`
+  if (!URL.canParse(value)) return 'Endpoint URLs must be valid'
+  const url = new URL(value)
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') return 'Endpoint URL schemes must be http or https'
+  if (url.username !== '' || url.password !== '') return 'Endpoint URLs must not carry credentials'
+  return undefined
+}
+
+const url = z.string().superRefine((value, context) => {
+  const problem = urlProblem(value)
+  if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
+})
+
+const version = z
+  .number()
+  .refine((value) => Number.isInteger(value) && value >= 0 && value <= 65_535, {
+    params: { shape: true },
+    error: 'expected u16',
+    abort: true,
+  })
+  .refine((value) => value >= 1, 'Endpoint versions must be at least one')
+
+/** Seconds before each retry. */
+const retrySchedule = z
+  .array(
+    z
+      .number()
+      .positive()
+      .max(LIMITS.retryDelayMaxMs / 1000),
+  )
+  .max(LIMITS.retryScheduleMaxSteps)
+const timeoutMs = z.number().int().min(100).max(LIMITS.requestTimeoutMaxMs)
+const eventTypes = names(1, LIMITS.eventTypesPerEndpoint)
+const channels = names(1, LIMITS.channelsPerEndpoint)
+
+const fields = {
+  uid: uid('ep').nullish().default(null),
+  url,
+  description: text.default(''),
+  version: version.default(1),
+  disabled: z.boolean().default(false),
+  eventTypes: eventTypes.nullish().default(null),
+  channels: channels.nullish().default(null),
+  throttleRate: throttleRate.nullish().default(null),
+  metadata: metadata.default({}),
+  retrySchedule: retrySchedule.nullish().default(null),
+  timeoutMs: timeoutMs.nullish().default(null),
+}
+
+export const endpointUpdate = z.object(fields)
+export const endpointIn = z.object({ ...fields, secret: secret.nullish(), headers: customHeaders.nullish() })
+export const endpointPatch = z.object({
+  uid: uid('ep').nullable().optional(),
+  url: url.optional(),
+  description: text.optional(),
+  version: version.optional(),
+  disabled: z.boolean().optional(),
+  eventTypes: eventTypes.nullable().optional(),
+  channels: channels.nullable().optional(),
+  throttleRate: throttleRate.nullable().optional(),
+  metadata: metadata.optional(),
+  retrySchedule: retrySchedule.nullable().optional(),
+  timeoutMs: timeoutMs.nullable().optional(),
+})
+
+/** What older clients call the fields. */
+export const ENDPOINT_ALIASES = { rateLimit: 'throttleRate', filterTypes: 'eventTypes' } as const
+
+/** A schedule comes in seconds and is kept in milliseconds. */
+export function endpointFields(input: z.output<typeof endpointUpdate>): EndpointFields {
+  const { retrySchedule: scheduleS, ...rest } = input
+  return { ...rest, retryScheduleMs: scheduleS === null ? null : scheduleS.map((seconds) => Math.round(seconds * 1000)) }
+}
+
+/** The endpoint with a patch laid over it. */
+export function patchedEndpoint(endpoint: Endpoint, patch: z.output<typeof endpointPatch>): EndpointFields {
+  const { retrySchedule: scheduleS, ...rest } = patch
+  const set = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined)) as Partial<EndpointFields>
+  const retryScheduleMs =
+    scheduleS === undefined ? endpoint.retryScheduleMs : (scheduleS?.map((seconds) => Math.round(seconds * 1000)) ?? null)
+  return { ...endpoint, ...set, retryScheduleMs }
+}
+
+/** The fields that an endpoint shows both by itself and as a message's destination. */
+export function showDestination(endpoint: Endpoint) {
+  return {
+    id: endpoint.id,
+    uid: endpoint.uid,
+    url: endpoint.url,
+    description: endpoint.description,
+    version: endpoint.version,
+    disabled: endpoint.disabled,
+    eventTypes: endpoint.eventTypes,
+    filterTypes: endpoint.eventTypes,
+    channels: endpoint.channels,
+    throttleRate: endpoint.throttleRate,
+    rateLimit: endpoint.throttleRate,
+    createdAt: endpoint.createdAt.toISOString(),
+    updatedAt: endpoint.updatedAt.toISOString(),
+  }
+}
+
+export function showEndpoint(endpoint: Endpoint) {
+  return {
+    ...showDestination(endpoint),
+    metadata: endpoint.metadata,
+    ...(endpoint.retryScheduleMs === null ? {} : { retrySchedule: endpoint.retryScheduleMs.map((ms) => ms / 1000) }),
+    ...(endpoint.timeoutMs === null ? {} : { timeoutMs: endpoint.timeoutMs }),
+  }
+}

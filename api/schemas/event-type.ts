@@ -1,0 +1,55 @@
+import { z } from 'zod'
+import type { EventType } from '../../storage/event-types.ts'
+import { name, text } from './names.ts'
+
+const schemas = z.record(z.string(), z.record(z.string(), z.unknown())).refine((value) => !JSON.stringify(value).includes('\\u0000'), {
+  error: 'Control characters 0x00-0x08 not allowed.',
+})
+
+const fields = {
+  description: text,
+  archived: z.boolean().default(false),
+  deprecated: z.boolean().default(false),
+  featureFlag: name.nullish().default(null),
+  groupName: name.nullish().default(null),
+  schemas: schemas.nullish().default(null),
+}
+
+export const eventTypeUpdate = z.object(fields)
+export const eventTypeIn = z.object({ name, ...fields })
+export const eventTypePatch = z.object({
+  description: text.optional(),
+  archived: z.boolean().optional(),
+  deprecated: z.boolean().optional(),
+  featureFlag: name.nullable().optional(),
+  groupName: name.nullable().optional(),
+  schemas: schemas.nullable().optional(),
+})
+/**
+ * Clients of today write a list of feature flags where the Svix server has one flag.
+ * A list of one is that flag; longer ones are left to the schema, which refuses them.
+ */
+export function withFeatureFlag(body: unknown): unknown {
+  if (typeof body !== 'object' || body === null || !('featureFlags' in body) || 'featureFlag' in body) return body
+  const { featureFlags } = body
+  if (!Array.isArray(featureFlags)) return body
+  return { ...body, featureFlag: featureFlags.length > 1 ? featureFlags : ((featureFlags[0] as unknown) ?? null) }
+}
+
+/** The name of the event type to send an example of. */
+export const eventExampleIn = z.object({ eventType: name })
+
+export function showEventType(eventType: EventType, options: { withContent: boolean } = { withContent: true }) {
+  return {
+    name: eventType.name,
+    description: eventType.description,
+    archived: eventType.archived,
+    deprecated: eventType.deprecated,
+    featureFlag: eventType.featureFlag,
+    featureFlags: eventType.featureFlag === null ? [] : [eventType.featureFlag],
+    groupName: eventType.groupName,
+    schemas: options.withContent ? eventType.schemas : null,
+    createdAt: eventType.createdAt.toISOString(),
+    updatedAt: eventType.updatedAt.toISOString(),
+  }
+}

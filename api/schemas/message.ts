@@ -1,0 +1,128 @@
+import { z } from 'zod'
+import { LIMITS } from '../../domain/limits.ts'
+import type { Attempt } from '../../storage/history/attempts.ts'
+import type { DeadLetter } from '../../storage/history/dead-letters.ts'
+import type { DeliveryState } from '../../storage/history/destinations.ts'
+import type { StoredMessage } from '../../storage/history/messages.ts'
+import { STATUS_FAIL, STATUS_PENDING, STATUS_SENDING, STATUS_SUCCESS } from '../../domain/outcome.ts'
+import { applicationIn } from './application.ts'
+import { name, names, uid } from './names.ts'
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
+
+export const messageIn = z.object({
+  eventType: name,
+  payload: z.custom<Record<string, unknown>>(isObject, { params: { shape: true }, error: 'The payload must be an object' }),
+  eventId: uid('msg').nullish().default(null),
+  channels: names(1, LIMITS.channelsPerMessage).nullish().default(null),
+  payloadRetentionPeriod: z
+    .number()
+    .refine(Number.isInteger, { params: { shape: true }, error: 'expected i64', abort: true })
+    .refine(
+      (days) => days >= LIMITS.payloadRetentionMinDays && days <= LIMITS.payloadRetentionMaxDays,
+      `The retention period is ${LIMITS.payloadRetentionMinDays} to ${LIMITS.payloadRetentionMaxDays} days`,
+    )
+    .nullish(),
+  transformationsParams: z
+    .looseObject({
+      rawPayload: z
+        .string()
+        .refine((text) => !text.includes('\0'), 'NUL is not allowed')
+        .nullish(),
+    })
+    .nullish(),
+  application: applicationIn.nullish(),
+})
+
+/** What older clients call the fields. */
+export const MESSAGE_ALIASES = { data: 'payload' } as const
+
+const EXPIRED = '{"expired":true}'
+
+/** The `payload` of an answer, as JSON text: always an object. */
+export function payloadJson(payload: string | null | undefined): string {
+  if (payload === undefined) return '{}'
+  if (payload === null) return EXPIRED
+  try {
+    if (isObject(JSON.parse(payload))) return payload
+  } catch {
+    // A raw payload need not be JSON.
+  }
+  return JSON.stringify({ rawPayload: payload })
+}
+
+/**
+ * A message as JSON text, its payload copied as it is rather than parsed and written again.
+ * @param json of the payload, an object
+ */
+export function messageJson(message: StoredMessage, json: string, extra: Readonly<Record<string, unknown>> = {}): string {
+  const rest = JSON.stringify({
+    id: message.id,
+    eventType: message.eventType,
+    eventId: message.eventId,
+    channels: message.channels,
+    timestamp: message.createdAt.toISOString(),
+    ...extra,
+  })
+  return `{"payload":${json},${rest.slice(1)}`
+}
+
+export function showMessage(message: StoredMessage) {
+  return {
+    id: message.id,
+    eventType: message.eventType,
+    eventId: message.eventId,
+    channels: message.channels,
+    payload: JSON.parse(payloadJson(message.payload)) as Record<string, unknown>,
+    timestamp: message.createdAt.toISOString(),
+  }
+}
+
+const STATUS_TEXT: Readonly<Record<number, string>> = {
+  [STATUS_SUCCESS]: 'success',
+  [STATUS_PENDING]: 'pending',
+  [STATUS_FAIL]: 'fail',
+  [STATUS_SENDING]: 'sending',
+}
+
+export function showAttempt(attempt: Attempt, options: { withContent: boolean } = { withContent: true }) {
+  return {
+    id: attempt.id,
+    msgId: attempt.messageId,
+    endpointId: attempt.endpointId,
+    url: attempt.url,
+    status: attempt.status,
+    statusText: STATUS_TEXT[attempt.status],
+    response: options.withContent ? attempt.responseBody : '',
+    responseStatusCode: attempt.responseCode,
+    responseDurationMs: attempt.durationMs,
+    triggerType: attempt.trigger,
+    timestamp: attempt.createdAt.toISOString(),
+  }
+}
+
+/** A delivery's state: `sending` where a failed one has another attempt due. */
+export function showState(state: DeliveryState, options: { derived: boolean }) {
+  const status = options.derived && state.nextAttemptAt !== null ? STATUS_SENDING : state.status
+  return { status, statusText: STATUS_TEXT[status], nextAttempt: state.nextAttemptAt?.toISOString() ?? null }
+}
+
+export function showDeadLetter(letter: DeadLetter) {
+  return {
+    msgId: letter.messageId,
+    endpointId: letter.endpointId,
+    eventType: letter.eventType,
+    eventId: letter.eventId,
+    attempts: letter.attempts,
+    responseStatusCode: letter.responseCode,
+    redrivable: letter.redrivable,
+    timestamp: letter.diedAt.toISOString(),
+  }
+}
+
+export const redriveIn = z.object({
+  endpointId: z.string().nullish(),
+  messageIds: z.array(z.string()).max(LIMITS.redriveMaxPerRequest).nullish(),
+})
+
+export const recoverIn = z.object({ since: z.string(), until: z.string().nullish() })

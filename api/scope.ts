@@ -1,0 +1,82 @@
+/** The one place that decides what a caller can reach. Whatever is out of reach does not exist: 404, never a hint. */
+import { isId } from '../domain/ids.ts'
+import { findApplication, type Application } from '../storage/applications.ts'
+import type { CachedApplication } from '../storage/config-cache.ts'
+import { findEndpoint, type Endpoint } from '../storage/endpoints.ts'
+import { findMessage, type StoredMessage } from '../storage/history/messages.ts'
+import type { Queryable } from '../storage/pool.ts'
+import type { Caller } from './auth.ts'
+import type { ApiDependencies } from './dependencies.ts'
+import { ApiError, notFound } from './errors.ts'
+
+/** @throws {ApiError} 403 for the token of an application */
+export function requireOrganisation(caller: Caller): void {
+  if (caller.appId !== null) throw new ApiError('insufficient access', 'This operation needs the token of an organisation')
+}
+
+function withinReach(caller: Caller, appId: string): boolean {
+  return caller.appId === null || caller.appId === appId
+}
+
+// Postgres refuses NUL in text; nothing is named so.
+function canExist(name: string | undefined): name is string {
+  return name !== undefined && name !== '' && !name.includes('\0')
+}
+
+/**
+ * The caller's application, read from Postgres so that callers read their own writes.
+ * @throws {ApiError} 404
+ */
+export async function applicationOf(
+  db: Queryable,
+  caller: Caller,
+  idOrUid: string | undefined,
+  options: { forUpdate?: boolean } = {},
+): Promise<Application> {
+  const application = canExist(idOrUid) ? await findApplication(db, caller.orgId, idOrUid, options) : undefined
+  if (application === undefined || !withinReach(caller, application.id)) throw notFound()
+  return application
+}
+
+/** The caller's application from the cache: for publishing, which may not cost a query. Undefined where there is none. */
+export async function cachedApplicationOf(
+  deps: Pick<ApiDependencies, 'configCache'>,
+  caller: Caller,
+  idOrUid: string | undefined,
+): Promise<CachedApplication | undefined> {
+  const application = canExist(idOrUid) ? await deps.configCache.application(caller.orgId, idOrUid) : undefined
+  return application !== undefined && withinReach(caller, application.id) ? application : undefined
+}
+
+/** @throws {ApiError} 404 */
+export async function endpointOf(
+  db: Queryable,
+  application: Pick<Application, 'id'>,
+  idOrUid: string | undefined,
+  options: { forUpdate?: boolean } = {},
+): Promise<Endpoint> {
+  const endpoint = canExist(idOrUid) ? await findEndpoint(db, application.id, idOrUid, options) : undefined
+  if (endpoint === undefined) throw notFound()
+  return endpoint
+}
+
+/**
+ * A message by id or `eventId`.
+ * @throws {ApiError} 404
+ */
+export async function messageOf(
+  db: Queryable,
+  application: Pick<Application, 'id'>,
+  idOrEventId: string | undefined,
+  options: { withPayload: boolean } = { withPayload: false },
+): Promise<StoredMessage> {
+  const message = canExist(idOrEventId) ? await findMessage(db, application.id, idOrEventId, options) : undefined
+  if (message === undefined) throw notFound()
+  return message
+}
+
+/** @throws {ApiError} 404 where the text cannot be the id of an attempt */
+export function attemptId(text: string | undefined): string {
+  if (text === undefined || !isId('atmpt', text)) throw notFound()
+  return text
+}

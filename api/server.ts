@@ -1,0 +1,56 @@
+import express from 'express'
+import { createAuthenticator } from './auth.ts'
+import type { ApiDependencies } from './dependencies.ts'
+import { ApiError } from './errors.ts'
+import { createFailures } from './failures.ts'
+import { createReadiness, health, ping } from './health.ts'
+import { createInbox } from './inbox.ts'
+import { applicationRoutes } from './routes/applications.ts'
+import { attemptRoutes } from './routes/attempts.ts'
+import { authenticationRoutes } from './routes/authentication.ts'
+import { deadLetterRoutes } from './routes/dead-letters.ts'
+import { endpointHeaderRoutes } from './routes/endpoint-headers.ts'
+import { endpointSecretRoutes } from './routes/endpoint-secrets.ts'
+import { endpointRoutes } from './routes/endpoints.ts'
+import { eventTypeRoutes } from './routes/event-types.ts'
+import { messageRoutes } from './routes/messages.ts'
+import { createPublish } from './routes/publish.ts'
+import { resendingRoutes } from './routes/resending.ts'
+import { createRoutes, type RouteTable } from './routing.ts'
+
+const ROUTES: RouteTable = {
+  ...applicationRoutes,
+  ...endpointRoutes,
+  ...endpointSecretRoutes,
+  ...endpointHeaderRoutes,
+  ...eventTypeRoutes,
+  ...messageRoutes,
+  ...attemptRoutes,
+  ...resendingRoutes,
+  ...deadLetterRoutes,
+  ...authenticationRoutes,
+}
+
+/**
+ * The HTTP API. Publishing comes first because it is the hot path; no middleware runs before it.
+ * @returns an Express application, not listening yet
+ */
+export function createApi(deps: ApiDependencies): express.Express {
+  const app = express()
+  app.disable('x-powered-by')
+  app.disable('etag')
+  app.set('query parser', false)
+  app.set('case sensitive routing', true)
+  const authenticate = createAuthenticator(deps.config.jwtSecret)
+  app.post('/api/v1/app/:app/msg', createPublish(deps, authenticate))
+  app.get('/api/v1/health', health)
+  app.get('/api/v1/health/ping', ping)
+  app.get('/readyz', createReadiness(deps.readiness))
+  app.use('/api/v1', createRoutes(deps, authenticate, ROUTES))
+  if (deps.config.environment === 'development') app.use('/inbox', createInbox(deps))
+  app.use(() => {
+    throw new ApiError('not_found', 'There is nothing at this path')
+  })
+  app.use(createFailures(deps.log))
+  return app
+}

@@ -1,0 +1,76 @@
+import { createParameters, cutPage, pageClause, type Page, type PageOf } from './page.ts'
+import type { Queryable } from './pool.ts'
+
+/** A tenant of an organisation: owns endpoints and messages. */
+export interface Application {
+  readonly id: string
+  readonly orgId: string
+  /** The owner's own name for it, unique among the organisation's live applications. */
+  readonly uid: string | null
+  readonly name: string
+  readonly throttleRate: number | null
+  readonly metadata: Readonly<Record<string, string>>
+  readonly createdAt: Date
+  readonly updatedAt: Date
+}
+
+/** What a caller may set of an application. */
+export type ApplicationFields = Pick<Application, 'uid' | 'name' | 'throttleRate' | 'metadata'>
+
+const COLUMNS = `id, org_id AS "orgId", uid, name, throttle_rate AS "throttleRate", metadata, created_at AS "createdAt", updated_at AS "updatedAt"`
+
+/** The live application of this organisation by id or uid. An id wins over a uid of the same text. */
+export async function findApplication(
+  db: Queryable,
+  orgId: string,
+  idOrUid: string,
+  options: { forUpdate?: boolean } = {},
+): Promise<Application | undefined> {
+  const { rows } = await db.query<Application>({
+    name: options.forUpdate ? 'application-lock' : 'application-find',
+    text: `SELECT ${COLUMNS} FROM application WHERE org_id = $1 AND (id = $2 OR uid = $2) AND deleted_at IS NULL
+           ORDER BY (id = $2) DESC LIMIT 1 ${options.forUpdate ? 'FOR UPDATE' : ''}`,
+    values: [orgId, idOrUid],
+  })
+  return rows[0]
+}
+
+/** @returns undefined where the organisation has a live application of this uid */
+export async function insertApplication(
+  db: Queryable,
+  id: string,
+  orgId: string,
+  fields: ApplicationFields,
+): Promise<Application | undefined> {
+  const { rows } = await db.query<Application>(
+    `INSERT INTO application (id, org_id, uid, name, throttle_rate, metadata) VALUES ($1, $2, $3, $4, $5, $6)
+     ON CONFLICT (org_id, uid) WHERE deleted_at IS NULL DO NOTHING RETURNING ${COLUMNS}`,
+    [id, orgId, fields.uid, fields.name, fields.throttleRate, JSON.stringify(fields.metadata)],
+  )
+  return rows[0]
+}
+
+/** Sets every field. A uid that another application has ends in Postgres's unique violation (23505). */
+export async function updateApplication(db: Queryable, id: string, fields: ApplicationFields): Promise<Application> {
+  const { rows } = await db.query<Application>(
+    `UPDATE application SET uid = $2, name = $3, throttle_rate = $4, metadata = $5, updated_at = now() WHERE id = $1 RETURNING ${COLUMNS}`,
+    [id, fields.uid, fields.name, fields.throttleRate, JSON.stringify(fields.metadata)],
+  )
+  return rows[0]!
+}
+
+/** Deletes an application and its endpoints (their rows stay for history); frees the uids. */
+export async function deleteApplication(db: Queryable, id: string): Promise<void> {
+  await db.query('UPDATE application SET deleted_at = now(), updated_at = now() WHERE id = $1', [id])
+  await db.query('UPDATE endpoint SET deleted_at = now(), updated_at = now() WHERE app_id = $1 AND deleted_at IS NULL', [id])
+}
+
+export async function listApplications(db: Queryable, orgId: string, page: Page): Promise<PageOf<Application>> {
+  const parameters = createParameters()
+  const where = `org_id = ${parameters.add(orgId)} AND deleted_at IS NULL`
+  const { rows } = await db.query<Application>(
+    `SELECT ${COLUMNS} FROM application WHERE ${where} AND ${pageClause(page, 'id', parameters)}`,
+    parameters.values,
+  )
+  return cutPage(rows, page)
+}

@@ -1,0 +1,139 @@
+import { createParameters, cutPage, pageClause, type Page, type PageOf } from './page.ts'
+import type { Queryable } from './pool.ts'
+
+/** A registered webhook. */
+export interface Endpoint {
+  readonly id: string
+  readonly appId: string
+  /** The owner's own name for it, unique among the application's live endpoints. */
+  readonly uid: string | null
+  readonly url: string
+  readonly description: string
+  readonly version: number
+  readonly disabled: boolean
+  /** Null subscribes to every event type. */
+  readonly eventTypes: readonly string[] | null
+  /** Null takes every channel. */
+  readonly channels: readonly string[] | null
+  readonly throttleRate: number | null
+  readonly metadata: Readonly<Record<string, string>>
+  /** Null takes the service's schedule. */
+  readonly retryScheduleMs: readonly number[] | null
+  readonly timeoutMs: number | null
+  readonly createdAt: Date
+  readonly updatedAt: Date
+}
+
+/** What a caller may set of an endpoint; secret and headers have operations of their own. */
+export type EndpointFields = Omit<Endpoint, 'id' | 'appId' | 'createdAt' | 'updatedAt'>
+
+export const ENDPOINT_COLUMNS = `id, app_id AS "appId", uid, url, description, version, disabled, event_types AS "eventTypes", channels,
+  throttle_rate AS "throttleRate", metadata, retry_schedule_ms AS "retryScheduleMs", timeout_ms AS "timeoutMs",
+  created_at AS "createdAt", updated_at AS "updatedAt"`
+
+/** The live endpoint of this application by id or uid. */
+export async function findEndpoint(
+  db: Queryable,
+  appId: string,
+  idOrUid: string,
+  options: { forUpdate?: boolean } = {},
+): Promise<Endpoint | undefined> {
+  const { rows } = await db.query<Endpoint>({
+    name: options.forUpdate ? 'endpoint-lock' : 'endpoint-find',
+    text: `SELECT ${ENDPOINT_COLUMNS} FROM endpoint WHERE app_id = $1 AND (id = $2 OR uid = $2) AND deleted_at IS NULL
+           ORDER BY (id = $2) DESC LIMIT 1 ${options.forUpdate ? 'FOR UPDATE' : ''}`,
+    values: [appId, idOrUid],
+  })
+  return rows[0]
+}
+
+function fieldValues(fields: EndpointFields): unknown[] {
+  return [
+    fields.uid,
+    fields.url,
+    fields.description,
+    fields.version,
+    fields.disabled,
+    fields.eventTypes,
+    fields.channels,
+    fields.throttleRate,
+    JSON.stringify(fields.metadata),
+    fields.retryScheduleMs,
+    fields.timeoutMs,
+  ]
+}
+
+/** A uid that another endpoint has ends in Postgres's unique violation (23505). */
+export async function insertEndpoint(
+  db: Queryable,
+  id: string,
+  appId: string,
+  fields: EndpointFields,
+  headersCipher: Buffer | null,
+): Promise<Endpoint> {
+  const { rows } = await db.query<Endpoint>(
+    `INSERT INTO endpoint (id, app_id, uid, url, description, version, disabled, event_types, channels, throttle_rate, metadata,
+       retry_schedule_ms, timeout_ms, headers_cipher, disabled_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, CASE WHEN $7 THEN now() END) RETURNING ${ENDPOINT_COLUMNS}`,
+    [id, appId, ...fieldValues(fields), headersCipher],
+  )
+  return rows[0]!
+}
+
+/** Sets every field. `disabled_at` moves when `disabled` changes, in either direction: routing compares it with a message's time. */
+export async function updateEndpoint(db: Queryable, id: string, fields: EndpointFields): Promise<Endpoint> {
+  const { rows } = await db.query<Endpoint>(
+    `UPDATE endpoint SET uid = $2, url = $3, description = $4, version = $5, disabled = $6, event_types = $7, channels = $8,
+       throttle_rate = $9, metadata = $10, retry_schedule_ms = $11, timeout_ms = $12,
+       disabled_at = CASE WHEN disabled = $6 THEN disabled_at ELSE now() END, updated_at = now()
+     WHERE id = $1 RETURNING ${ENDPOINT_COLUMNS}`,
+    [id, ...fieldValues(fields)],
+  )
+  return rows[0]!
+}
+
+/** The row stays for history; its uid is free again. */
+export async function deleteEndpoint(db: Queryable, id: string): Promise<void> {
+  await db.query('UPDATE endpoint SET deleted_at = now(), updated_at = now() WHERE id = $1', [id])
+}
+
+export async function countEndpoints(db: Queryable, appId: string): Promise<number> {
+  const { rows } = await db.query<{ count: number }>('SELECT count(*) AS count FROM endpoint WHERE app_id = $1 AND deleted_at IS NULL', [
+    appId,
+  ])
+  return rows[0]!.count
+}
+
+export async function listEndpoints(db: Queryable, appId: string, page: Page): Promise<PageOf<Endpoint>> {
+  const parameters = createParameters()
+  const where = `app_id = ${parameters.add(appId)} AND deleted_at IS NULL`
+  const { rows } = await db.query<Endpoint>(
+    `SELECT ${ENDPOINT_COLUMNS} FROM endpoint WHERE ${where} AND ${pageClause(page, 'id', parameters)}`,
+    parameters.values,
+  )
+  return cutPage(rows, page)
+}
+
+/** @returns the encrypted custom headers, null without any */
+export async function readHeadersCipher(db: Queryable, endpointId: string): Promise<Buffer | null> {
+  const { rows } = await db.query<{ cipher: Buffer | null }>('SELECT headers_cipher AS cipher FROM endpoint WHERE id = $1', [endpointId])
+  return rows[0]?.cipher ?? null
+}
+
+export async function writeHeadersCipher(db: Queryable, endpointId: string, cipher: Buffer | null): Promise<void> {
+  await db.query('UPDATE endpoint SET headers_cipher = $2, updated_at = now() WHERE id = $1', [endpointId, cipher])
+}
+
+/**
+ * Live endpoints whose URL has this path, with every secret that signs: what the development inbox verifies with.
+ * @returns encrypted secrets
+ */
+export async function findSecretsByUrlPath(db: Queryable, path: string): Promise<Buffer[]> {
+  const { rows } = await db.query<{ cipher: Buffer }>(
+    `SELECT s.secret_cipher AS cipher FROM endpoint e JOIN endpoint_secret s ON s.endpoint_id = e.id
+     WHERE e.deleted_at IS NULL AND substring(e.url FROM '^https?://[^/?#]+([^?#]*)') = $1 AND (s.expires_at IS NULL OR s.expires_at > now())
+     LIMIT 1000`,
+    [path],
+  )
+  return rows.map((row) => row.cipher)
+}

@@ -1,0 +1,72 @@
+import { createParameters, cutPage, pageClause, type Page, type PageOf } from '../page.ts'
+import type { Queryable } from '../pool.ts'
+import { historyConditions, type HistoryFilter } from './messages.ts'
+
+/** One request that was made to an endpoint. */
+export interface Attempt {
+  readonly id: string
+  readonly messageId: string
+  readonly endpointId: string
+  readonly url: string
+  readonly status: number
+  /** 0 without an answer. */
+  readonly responseCode: number
+  readonly responseBody: string
+  readonly durationMs: number
+  readonly trigger: number
+  readonly createdAt: Date
+}
+
+export interface AttemptFilter extends HistoryFilter {
+  readonly messageId?: string | undefined
+  readonly endpointId?: string | undefined
+  readonly status?: number | undefined
+  /** 0 for no answer, else 100 to 500: the hundred the response code lies in. */
+  readonly statusCodeClass?: number | undefined
+}
+
+const COLUMNS = `a.id, a.message_id AS "messageId", a.endpoint_id AS "endpointId", a.url, a.status, a.response_code AS "responseCode",
+  a.response_body AS "responseBody", a.duration_ms AS "durationMs", a.trigger, a.created_at AS "createdAt"`
+
+/** What stands in place of a response body that its owner had removed. */
+export const EXPUNGED = 'EXPUNGED'
+
+export async function listAttempts(db: Queryable, appId: string, filter: AttemptFilter, page: Page): Promise<PageOf<Attempt>> {
+  const parameters = createParameters()
+  const add = parameters.add
+  const where = [`a.app_id = ${add(appId)}`]
+  if (filter.messageId !== undefined) where.push(`a.message_id = ${add(filter.messageId)}`)
+  if (filter.endpointId !== undefined) where.push(`a.endpoint_id = ${add(filter.endpointId)}`)
+  if (filter.status !== undefined) where.push(`a.status = ${add(filter.status)}`)
+  if (filter.statusCodeClass !== undefined) {
+    where.push(`a.response_code BETWEEN ${add(filter.statusCodeClass)} AND ${add(filter.statusCodeClass + 99)}`)
+  }
+  if (filter.eventTypes !== undefined) where.push(`a.event_type = ANY(${add(filter.eventTypes)}::text[])`)
+  where.push(...historyConditions({ ...filter, eventTypes: undefined }, 'a.id', add))
+  const join = filter.channel === undefined ? '' : 'JOIN message m ON m.id = a.message_id'
+  const { rows } = await db.query<Attempt>(
+    `SELECT ${COLUMNS} FROM attempt a ${join} WHERE ${where.join(' AND ')} AND ${pageClause(page, 'a.id', parameters)}`,
+    parameters.values,
+  )
+  return cutPage(rows, page)
+}
+
+export async function findAttempt(db: Queryable, messageId: string, attemptId: string): Promise<Attempt | undefined> {
+  const { rows } = await db.query<Attempt>(`SELECT ${COLUMNS} FROM attempt a WHERE a.message_id = $1 AND a.id = $2`, [messageId, attemptId])
+  return rows[0]
+}
+
+/** Removes what the endpoint answered. @returns false where there is no such attempt */
+export async function expungeAttempt(db: Queryable, messageId: string, attemptId: string): Promise<boolean> {
+  const result = await db.query('UPDATE attempt SET response_body = $3 WHERE message_id = $1 AND id = $2', [messageId, attemptId, EXPUNGED])
+  return result.rowCount === 1
+}
+
+/** @returns how many attempts of each status the endpoint had, by attempt ids in [from, to) */
+export async function countAttempts(db: Queryable, endpointId: string, fromId: string, toId: string): Promise<Map<number, number>> {
+  const { rows } = await db.query<{ status: number; count: number }>(
+    'SELECT status, count(*) AS count FROM attempt WHERE endpoint_id = $1 AND id >= $2 AND id < $3 GROUP BY status',
+    [endpointId, fromId, toId],
+  )
+  return new Map(rows.map((row) => [row.status, row.count]))
+}

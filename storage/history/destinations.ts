@@ -1,0 +1,67 @@
+import type { Endpoint } from '../endpoints.ts'
+import { createParameters, cutPage, pageClause, type Page, type PageOf } from '../page.ts'
+import type { Queryable } from '../pool.ts'
+import { historyConditions, messageColumns, type HistoryFilter, type StoredMessage } from './messages.ts'
+
+/** How a delivery stands: its last attempt, and when the next one is due. */
+export interface DeliveryState {
+  readonly status: number
+  readonly nextAttemptAt: Date | null
+}
+
+// The delivery row knows of parking and of an operator's skip; the attempt alone knows while no row was written yet.
+const NEXT_ATTEMPT = `CASE WHEN d.state IN ('dead', 'skipped') THEN NULL ELSE coalesce(d.next_at, last.next_attempt_at) END`
+const LAST_ATTEMPT = `CROSS JOIN LATERAL (SELECT a.status, a.next_attempt_at FROM attempt a
+  WHERE a.message_id = m.id AND a.endpoint_id = $1 ORDER BY a.id DESC LIMIT 1) last
+  LEFT JOIN delivery d ON d.message_id = m.id AND d.endpoint_id = $1`
+
+/** Statuses to keep: of the last attempt, or `waiting`: failed with another attempt due. */
+export type DestinationStatus = { readonly status: number } | { readonly waiting: true }
+
+export interface AttemptedFilter extends HistoryFilter {
+  readonly endpointId: string
+  readonly keep?: DestinationStatus | undefined
+}
+
+/** Messages that the endpoint was sent, each with its last attempt there. Walks the application's messages by id. */
+export async function listAttemptedMessages(
+  db: Queryable,
+  appId: string,
+  filter: AttemptedFilter,
+  page: Page,
+  options: { withPayload: boolean },
+): Promise<PageOf<StoredMessage & DeliveryState>> {
+  const parameters = createParameters()
+  const add = parameters.add
+  // $1 in LAST_ATTEMPT.
+  add(filter.endpointId)
+  const where = [`m.app_id = ${add(appId)}`, ...historyConditions(filter, 'm.id', add)]
+  if (filter.keep !== undefined) {
+    where.push('status' in filter.keep ? `last.status = ${add(filter.keep.status)}` : `last.status <> 0 AND ${NEXT_ATTEMPT} IS NOT NULL`)
+  }
+  const { rows } = await db.query<StoredMessage & DeliveryState>(
+    `SELECT ${messageColumns(options.withPayload)}, last.status, CASE WHEN last.status <> 0 THEN ${NEXT_ATTEMPT} END AS "nextAttemptAt"
+     FROM message m ${LAST_ATTEMPT} WHERE ${where.join(' AND ')} AND ${pageClause(page, 'm.id', parameters)}`,
+    parameters.values,
+  )
+  return cutPage(rows, page)
+}
+
+/** Endpoints that the message was sent to, deleted ones included, each with its last attempt. */
+export async function listDestinations(db: Queryable, messageId: string, page: Page): Promise<PageOf<Endpoint & DeliveryState>> {
+  const parameters = createParameters()
+  const message = parameters.add(messageId)
+  const { rows } = await db.query<Endpoint & DeliveryState>(
+    `SELECT e.id, e.app_id AS "appId", e.uid, e.url, e.description, e.version, e.disabled, e.event_types AS "eventTypes", e.channels,
+       e.throttle_rate AS "throttleRate", e.metadata, e.retry_schedule_ms AS "retryScheduleMs", e.timeout_ms AS "timeoutMs",
+       e.created_at AS "createdAt", e.updated_at AS "updatedAt",
+       last.status, CASE WHEN last.status <> 0 THEN ${NEXT_ATTEMPT} END AS "nextAttemptAt"
+     FROM (SELECT DISTINCT ON (endpoint_id) endpoint_id, status, next_attempt_at FROM attempt WHERE message_id = ${message}
+           ORDER BY endpoint_id, id DESC) last
+     JOIN endpoint e ON e.id = last.endpoint_id
+     LEFT JOIN delivery d ON d.message_id = ${message} AND d.endpoint_id = e.id
+     WHERE ${pageClause(page, 'e.id', parameters)}`,
+    parameters.values,
+  )
+  return cutPage(rows, page)
+}

@@ -1,0 +1,117 @@
+import { createParameters, cutPage, pageClause, type Page, type PageOf } from '../page.ts'
+import type { Queryable } from '../pool.ts'
+
+/** A message as the API shows it. */
+export interface StoredMessage {
+  readonly id: string
+  readonly appId: string
+  readonly eventType: string
+  readonly eventId: string | null
+  readonly channels: readonly string[] | null
+  /** The exact text that is sent; null once expunged or expired, undefined where it was not asked for. */
+  readonly payload?: string | null | undefined
+  readonly createdAt: Date
+}
+
+/** Bounds and conditions of a history list. */
+export interface HistoryFilter {
+  /** Ids below this one (exclusive). */
+  readonly beforeId?: string | undefined
+  /** Ids above this one (exclusive): the horizon of history where the caller gave no bound. */
+  readonly afterId?: string | undefined
+  readonly channel?: string | undefined
+  readonly eventTypes?: readonly string[] | undefined
+}
+
+/** An expired payload reads as gone although the retention job has not passed yet. */
+const LIVE_PAYLOAD = 'CASE WHEN m.expires_at > now() THEN m.payload END'
+
+/** @returns the columns of a message under the alias m */
+export function messageColumns(withPayload: boolean): string {
+  const columns = 'm.id, m.app_id AS "appId", m.event_type AS "eventType", m.event_id AS "eventId", m.channels, m.created_at AS "createdAt"'
+  return withPayload ? `${columns}, ${LIVE_PAYLOAD} AS payload` : columns
+}
+
+/** Finds a message of the application by its id or by the publisher's `eventId`. */
+export async function findMessage(
+  db: Queryable,
+  appId: string,
+  idOrEventId: string,
+  options: { withPayload: boolean },
+): Promise<StoredMessage | undefined> {
+  const { rows } = await db.query<StoredMessage>({
+    name: options.withPayload ? 'message-find-payload' : 'message-find',
+    text: `SELECT ${messageColumns(options.withPayload)} FROM message m
+           WHERE m.id = coalesce((SELECT message_id FROM message_event_id WHERE app_id = $1 AND event_id = $2), $2) AND m.app_id = $1`,
+    values: [appId, idOrEventId],
+  })
+  return rows[0]
+}
+
+/** @returns whether the message's text is still there to be sent again */
+export async function hasPayload(db: Queryable, messageId: string): Promise<boolean> {
+  const { rows } = await db.query<{ live: boolean }>(
+    'SELECT payload IS NOT NULL AND expires_at > now() AS live FROM message WHERE id = $1',
+    [messageId],
+  )
+  return rows[0]?.live === true
+}
+
+/** Conditions on message ids, channel and event types under the alias m, joined with AND. */
+export function historyConditions(filter: HistoryFilter, idColumn: string, add: (value: unknown) => string): string[] {
+  const conditions: string[] = []
+  if (filter.beforeId !== undefined) conditions.push(`${idColumn} < ${add(filter.beforeId)}`)
+  if (filter.afterId !== undefined) conditions.push(`${idColumn} > ${add(filter.afterId)}`)
+  if (filter.channel !== undefined) conditions.push(`m.channels @> ARRAY[${add(filter.channel)}::text]`)
+  if (filter.eventTypes !== undefined) conditions.push(`m.event_type = ANY(${add(filter.eventTypes)}::text[])`)
+  return conditions
+}
+
+export async function listMessages(
+  db: Queryable,
+  appId: string,
+  filter: HistoryFilter,
+  page: Page,
+  options: { withPayload: boolean },
+): Promise<PageOf<StoredMessage>> {
+  const parameters = createParameters()
+  const where = [`m.app_id = ${parameters.add(appId)}`, ...historyConditions(filter, 'm.id', parameters.add)]
+  const { rows } = await db.query<StoredMessage>(
+    `SELECT ${messageColumns(options.withPayload)} FROM message m WHERE ${where.join(' AND ')} AND ${pageClause(page, 'm.id', parameters)}`,
+    parameters.values,
+  )
+  return cutPage(rows, page)
+}
+
+/** Deletes the text of a message; it can never be sent again. */
+export async function expungeMessage(db: Queryable, messageId: string): Promise<void> {
+  await db.query('UPDATE message SET payload = NULL WHERE id = $1', [messageId])
+}
+
+/** A message that no endpoint is routed to: the caller sends it where it wants through the outbox. */
+export async function insertUnroutedMessage(
+  db: Queryable,
+  message: { id: string; appId: string; eventType: string; payload: string; createdAtMs: number; expiresAtMs: number },
+): Promise<void> {
+  await db.query(
+    `INSERT INTO message (id, app_id, event_type, payload, created_at, expires_at)
+     VALUES ($1, $2, $3, $4, to_timestamp($5::double precision / 1000), to_timestamp($6::double precision / 1000))`,
+    [message.id, message.appId, message.eventType, message.payload, message.createdAtMs, message.expiresAtMs],
+  )
+}
+
+/**
+ * The group whose fan-out carries (or carried) the message: of its newest attempt, else of what waits in the outbox or as a delivery.
+ * @returns undefined while no process has grouped it and nothing was attempted
+ */
+export async function findGroupOfMessage(db: Queryable, messageId: string): Promise<string | undefined> {
+  const { rows } = await db.query<{ groupId: string | null }>({
+    name: 'message-group',
+    text: `SELECT coalesce(
+             (SELECT group_id FROM attempt WHERE message_id = $1 ORDER BY id DESC LIMIT 1),
+             (SELECT group_id FROM outbox WHERE message_id = $1 AND group_id IS NOT NULL LIMIT 1),
+             (SELECT group_id FROM delivery WHERE message_id = $1 LIMIT 1)) AS "groupId"`,
+    values: [messageId],
+  })
+  return rows[0]?.groupId ?? undefined
+}

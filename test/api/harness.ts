@@ -1,0 +1,105 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import pino from 'pino'
+import { Svix } from 'svix'
+import { createIntake } from '../../api/intake.ts'
+import { createApi } from '../../api/server.ts'
+import { createToken } from '../../api/token.ts'
+import { readConfig } from '../../config/index.ts'
+import { newId } from '../../domain/ids.ts'
+import type { ReplayRequest } from '../../domain/message.ts'
+import { createCipher } from '../../storage/cipher.ts'
+import { createConfigCache } from '../../storage/config-cache.ts'
+import { createMessageCache } from '../../storage/messages.ts'
+import { createPool, type Pool } from '../../storage/pool.ts'
+import { createTestDatabase } from '../support/postgres.ts'
+
+export const JWT_SECRET = 'test secret of at least 32 characters'
+
+/** What the tests read of an answer; an empty one reads as an empty object. */
+export interface Answer {
+  readonly [field: string]: unknown
+  readonly id: string
+  readonly code: string
+  readonly key: string
+  readonly detail: readonly { loc: string[]; msg: string; type: string }[]
+  readonly data: readonly Answer[]
+  readonly iterator: string | null
+  readonly prevIterator: string | null
+  readonly done: boolean
+  readonly payload: unknown
+}
+
+export interface Harness {
+  readonly url: string
+  readonly pool: Pool
+  /** The organisation that `svix` and `call` speak for; each harness has a fresh one. */
+  readonly orgId: string
+  readonly token: string
+  readonly svix: Svix
+  /** Replays asked for. */
+  readonly replays: ReplayRequest[]
+  readonly readiness: Record<string, () => Promise<string>>
+  /** A raw request under `/api/v1`; `body` is JSON unless it is text. */
+  call(method: string, path: string, body?: unknown, token?: string): Promise<{ status: number; json: Answer; headers: Headers }>
+  close(): Promise<void>
+}
+
+function listening(server: Server): Promise<number> {
+  server.listen(0, '127.0.0.1')
+  return once(server, 'listening').then(() => (server.address() as AddressInfo).port)
+}
+
+/** The API on a real Postgres, without workers: what is published stays in the outbox. */
+export async function startApi(): Promise<Harness> {
+  const database = await createTestDatabase()
+  const pool = createPool(database.url, 5)
+  const config = { ...readConfig({ TIDINGS_LOG_LEVEL: 'silent' }), jwtSecret: JWT_SECRET }
+  const cipher = createCipher('test encryption key of 32 characters')
+  const replays: ReplayRequest[] = []
+  const readiness: Harness['readiness'] = { postgres: () => Promise.resolve('') }
+  const intake = createIntake({ pool, messages: createMessageCache(), groupLeaseMs: 10_000 })
+  const app = createApi({
+    config,
+    pool,
+    cipher,
+    configCache: createConfigCache({ pool, cipher }),
+    intake,
+    replays: { start: (request) => Promise.resolve(replays.push(request)).then(() => newId('qtask')) },
+    findFanOut: () => Promise.resolve(undefined),
+    readiness,
+    log: pino({ level: process.env['TEST_LOG'] ?? 'silent' }),
+  })
+  const server = createServer(app)
+  const url = `http://127.0.0.1:${await listening(server)}`
+  const orgId = newId('org')
+  const token = await createToken({ secret: JWT_SECRET, subject: orgId })
+  async function call(method: string, path: string, body?: unknown, as = token) {
+    const text = typeof body === 'string' || body === undefined ? body : JSON.stringify(body)
+    const response = await fetch(`${url}/api/v1${path}`, {
+      method,
+      headers: { authorization: `Bearer ${as}` },
+      ...(text === undefined ? {} : { body: text }),
+    })
+    const answer = await response.text()
+    return { status: response.status, json: (answer === '' ? {} : JSON.parse(answer)) as Answer, headers: response.headers }
+  }
+  return {
+    url,
+    pool,
+    orgId,
+    token,
+    svix: new Svix(token, { serverUrl: url, retryScheduleInMs: [] }),
+    replays,
+    readiness,
+    call,
+    async close() {
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
+      await intake.drained()
+      await pool.end()
+      await database.drop()
+    },
+  }
+}
