@@ -106,7 +106,10 @@ async function runNpm() {
   const cli = process.env.npm_execpath
   const viaNode = cli !== undefined && /\.c?js$/.test(cli) && /npm/.test(cli)
   const flags = ['ci', '--no-audit', '--no-fund', '--loglevel=error']
-  const npm = spawn(viaNode ? process.execPath : 'npm', viaNode ? [cli, ...flags] : flags, { cwd: ROOT, stdio: ['ignore', 'ignore', 'pipe'] })
+  const npm = spawn(viaNode ? process.execPath : 'npm', viaNode ? [cli, ...flags] : flags, {
+    cwd: ROOT,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
   let errors = ''
   npm.stderr.on('data', (chunk) => (errors = `${errors}${chunk}`.slice(-4000)))
   if (npm.pid !== undefined) writeFileSync(join(LOCK, 'npm'), String(npm.pid))

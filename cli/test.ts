@@ -58,10 +58,14 @@ async function sharedTemporal(folder: string) {
 
 /** The runner is a process of its own, so that a test that ends the process, or a leak in it, ends only that. */
 function runTests(args: readonly string[], env: Readonly<Record<string, string>>): Promise<number> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '..', 'test', 'support', 'run.ts'), ...args], {
-    stdio: 'inherit',
-    env: { ...process.env, ...env },
-  })
+  const child = spawn(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '..', 'test', 'support', 'run.ts'), ...args],
+    {
+      stdio: 'inherit',
+      env: { ...process.env, ...env },
+    },
+  )
   const forward = (signal: NodeJS.Signals) => child.kill(signal)
   process.on('SIGINT', forward).on('SIGTERM', forward).on('SIGHUP', forward)
   return new Promise((resolve, reject) => {

@@ -25,8 +25,8 @@ export interface Child {
   /** How it ended, as a phrase: "exit code 1", "signal SIGKILL". Never rejects. */
   readonly ended: Promise<string>
   hasEnded(): boolean
-  /** Ends it by its stop steps. Safe to call again, and after it has ended. */
-  stop(): Promise<void>
+  /** Ends it by its stop steps, or by these. Safe to call again, and after it has ended. */
+  stop(steps?: readonly StopStep[]): Promise<void>
 }
 
 /**
@@ -64,10 +64,10 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     pid,
     ended,
     hasEnded: () => over,
-    async stop() {
+    async stop(steps = options.stopSteps) {
       if (over) return
       child.ref()
-      await stopProcess(pid, options.stopSteps)
+      await stopProcess(pid, steps)
       await ended
     },
   }

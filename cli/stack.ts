@@ -1,0 +1,122 @@
+import type { Config } from '../config/index.ts'
+import { migrate } from '../storage/migrate.ts'
+import { createPool } from '../storage/pool.ts'
+import { prepareNamespace } from './embedded/namespace.ts'
+import { startPostgres } from './embedded/postgres.ts'
+import { findTemporal } from './embedded/temporal-program.ts'
+import { startTemporal } from './embedded/temporal.ts'
+import { CommandFailure } from './failure.ts'
+import type { Progress } from './progress.ts'
+
+/** What the service runs on: servers of our own, or those that the environment names. */
+export interface Stack {
+  readonly databaseUrl: string
+  readonly temporalAddress: string
+  /** Undefined with a Temporal server that is not ours. */
+  readonly temporalUiUrl: string | undefined
+  /** Resolves when a server of ours ends without having been asked to. */
+  readonly died: Promise<CommandFailure>
+  /** Stops ours: Temporal, which gets `temporalWaitMs` before it is killed, then Postgres. */
+  stop(temporalWaitMs?: number): Promise<void>
+}
+
+interface Server {
+  readonly address: string
+  readonly uiUrl?: string | undefined
+  readonly died?: Promise<CommandFailure>
+  stop(waitMs?: number): Promise<void>
+}
+
+/**
+ * Starts Postgres and Temporal side by side and migrates the database. What is up when one of them fails is stopped.
+ * @throws {CommandFailure} and what `migrate` throws
+ */
+export async function startStack(config: Config, dataDir: string, progress: Progress, signal: AbortSignal): Promise<Stack> {
+  const [postgres, temporal] = await Promise.allSettled([
+    usePostgres(config, dataDir, progress),
+    useTemporal(config, dataDir, progress, signal),
+  ])
+  const stop = async (temporalWaitMs?: number) => {
+    if (temporal.status === 'fulfilled') await temporal.value.stop(temporalWaitMs)
+    if (postgres.status === 'fulfilled') await postgres.value.stop()
+  }
+  try {
+    if (postgres.status === 'rejected') throw postgres.reason
+    if (temporal.status === 'rejected') throw temporal.reason
+    signal.throwIfAborted()
+    await migrateDatabase(postgres.value.address)
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return {
+    databaseUrl: postgres.value.address,
+    temporalAddress: temporal.value.address,
+    temporalUiUrl: temporal.value.uiUrl ?? config.temporalUiUrl,
+    died: Promise.race([postgres.value.died ?? never(), temporal.value.died ?? never()]),
+    stop,
+  }
+}
+
+const never = () => new Promise<CommandFailure>(() => undefined)
+
+/** @throws what `migrate` throws, or {CommandFailure} where the database does not answer */
+export async function migrateDatabase(url: string): Promise<void> {
+  const pool = createPool(url, 1)
+  try {
+    await migrate(pool)
+  } catch (cause) {
+    const { code } = cause as { code?: unknown }
+    if (code !== 'ECONNREFUSED' && code !== 'ENOTFOUND' && code !== 'ETIMEDOUT') throw cause
+    const { host } = new URL(url)
+    throw new CommandFailure('postgres_failed', `Postgres does not answer at ${host}: start it, or set DATABASE_URL to where it is`, {
+      cause,
+    })
+  } finally {
+    await pool.end()
+  }
+}
+
+async function usePostgres(config: Config, dataDir: string, progress: Progress): Promise<Server> {
+  if (config.databaseUrl !== undefined) return { address: config.databaseUrl, stop: () => Promise.resolve() }
+  const server = await progress.step('starting Postgres', () => startPostgres({ dataDir, port: config.postgresPort }))
+  progress.say(`Postgres is ready on port ${server.port}`)
+  return { address: server.url, ...watch('Postgres', server) }
+}
+
+async function useTemporal(config: Config, dataDir: string, progress: Progress, signal: AbortSignal): Promise<Server> {
+  if (config.temporalAddress !== undefined) {
+    await prepareNamespace(config.temporalAddress, config.temporalNamespace)
+    return { address: config.temporalAddress, stop: () => Promise.resolve() }
+  }
+  const program = await findTemporal({ cacheDir: config.cacheDir, dataDir, signal }, progress)
+  signal.throwIfAborted()
+  const { temporalPort: port, temporalUiPort: uiPort, temporalNamespace: namespace } = config
+  const server = await progress.step('starting Temporal', () => startTemporal({ program, dataDir, namespace, port, uiPort }))
+  progress.say(`Temporal is ready on ${server.address}`)
+  return { address: server.address, uiUrl: server.uiUrl, ...watch('Temporal', server) }
+}
+
+interface Watched {
+  readonly ended: Promise<string>
+  readonly logFile: string
+  stop(waitMs?: number): Promise<void>
+}
+
+function watch(name: string, server: Watched): Required<Pick<Server, 'died' | 'stop'>> {
+  let asked = false
+  const died = server.ended.then((how) => {
+    if (asked) return never()
+    return new CommandFailure(
+      'child_died',
+      `${name} ended by itself (${how}), so everything was stopped: see ${server.logFile}, then start again; what was accepted is kept`,
+    )
+  })
+  return {
+    died,
+    stop(waitMs) {
+      asked = true
+      return server.stop(waitMs)
+    },
+  }
+}
