@@ -23,4 +23,4 @@ COPY api ./api
 # Nothing below /app is writable for this user, and nothing needs to be.
 USER node
 EXPOSE 8071
-CMD ["node", "api/main.ts"]
+CMD ["node", "cli/api.ts"]
