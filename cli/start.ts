@@ -32,7 +32,7 @@ await runCommand({ help: HELP, main })
 async function main(): Promise<number> {
   const progress = createProgress()
   const stopping = stopRequested()
-  const config = await withPort(readConfig())
+  const config = readConfig()
   const abort = new AbortController()
   const cleanup = createCleanup((error) => process.stderr.write(`tidings: while stopping: ${describe(error)}\n`))
   const running = bringUp(config, cleanup, progress, abort.signal)
@@ -73,9 +73,10 @@ interface Running {
   readonly died: Promise<CommandFailure>
 }
 
-async function bringUp(config: Config, cleanup: Cleanup, progress: Progress, signal: AbortSignal): Promise<Running> {
-  const dataDir = openDataDir(config.dataDir)
+async function bringUp(given: Config, cleanup: Cleanup, progress: Progress, signal: AbortSignal): Promise<Running> {
+  const dataDir = openDataDir(given.dataDir)
   cleanup.add(() => dataDir.release())
+  const config = await withPort(given)
   const secrets = readSecrets(config, dataDir.path, true)
   // Loading the service takes as long as starting the servers it needs.
   const loading = import('../workers/service.ts')

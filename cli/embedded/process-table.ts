@@ -52,7 +52,7 @@ export function birthOf(pid: number): string {
 }
 
 /** @returns false when the process still runs after `timeoutMs` */
-export async function waitForEnd(pid: number, timeoutMs: number): Promise<boolean> {
+async function waitForEnd(pid: number, timeoutMs: number): Promise<boolean> {
   const deadline = performance.now() + timeoutMs
   while (isRunning(pid)) {
     if (performance.now() >= deadline) return false
