@@ -5,6 +5,7 @@ import { LANES, type Lane } from '../domain/names.ts'
 import type { AttemptOutcome } from '../domain/outcome.ts'
 import { BlockedAddressError, INVALID_URL, type AddressGuard } from './address-guard.ts'
 import { Exchange } from './exchange.ts'
+import { createIdleConnections, type IdleConnections } from './idle-connections.ts'
 import { createInterruptions } from './interruptions.ts'
 
 export interface OutgoingRequest {
@@ -35,9 +36,9 @@ export interface HttpClientOptions {
 export function createHttpClient(options: HttpClientOptions): OutgoingClient {
   const { guard, requestTimeoutMs } = options
   const guarded = createGuardedConnector(guard)
-  const agents = Object.fromEntries(LANES.map((lane) => [lane, createAgent(guarded)])) as Record<Lane, Agent>
+  const pools = Object.fromEntries(LANES.map((lane) => [lane, createLanePool(guarded)])) as Record<Lane, LanePool>
   // Exempt URLs have connections of their own: one that was opened without the guard never carries a guarded request.
-  const exempt = createAgent(createConnector(undefined))
+  const exempt = createLanePool(createConnector(undefined))
   const interruptions = createInterruptions()
 
   return {
@@ -46,20 +47,23 @@ export function createHttpClient(options: HttpClientOptions): OutgoingClient {
       if (url === null) return Promise.resolve(blocked(INVALID_URL))
       const refusal = guard.check(url)
       if (refusal !== undefined) return Promise.resolve(blocked(refusal))
-      const agent = guard.isExempt(url) ? exempt : agents[lane]
+      const { agent, idle } = guard.isExempt(url) ? exempt : pools[lane]
+      const { origin } = url
       return new Promise((resolve) => {
         const exchange = new Exchange(Math.min(request.timeoutMs, requestTimeoutMs), (outcome) => {
+          idle.end(origin)
           interruptions.forget(exchange, request.signal)
           resolve(outcome)
         })
+        idle.begin(origin)
         interruptions.watch(exchange, request.signal)
         if (request.signal?.aborted === true) return exchange.interrupt()
         const path = `${url.pathname}${url.search}`
-        agent.dispatch({ origin: url.origin, path, method: 'POST', headers: request.headers, body: request.body }, exchange)
+        agent.dispatch({ origin, path, method: 'POST', headers: request.headers, body: request.body }, exchange)
       })
     },
     close: async () => {
-      await Promise.all([...Object.values(agents), exempt].map((agent) => agent.destroy()))
+      await Promise.all([...Object.values(pools), exempt].map(({ agent }) => agent.destroy()))
     },
   }
 }
@@ -68,13 +72,20 @@ function blocked(reason: string): AttemptOutcome {
   return { kind: 'blocked', statusCode: 0, body: reason, durationMs: 0 }
 }
 
+/** The connections of one lane. */
+interface LanePool {
+  readonly agent: Agent
+  readonly idle: IdleConnections
+}
+
 /**
- * What undici offers of the connection limits: per-host connections, idle time, lifetime (checked when a connection is next
- * used), requests a connection. It has no bound over all hosts; the callers' slots are that bound.
+ * undici offers these limits: connections of a host, idle time, lifetime (checked when a connection is next used), requests of
+ * a connection. The bound over all hosts is ours: requests in flight by the callers' slots, idle connections by `idle`.
  */
-function createAgent(connect: buildConnector.connector): Agent {
-  return new Agent({
-    connect,
+function createLanePool(connect: buildConnector.connector): LanePool {
+  const idle = createIdleConnections(LIMITS.requestsInFlightPerLane)
+  const agent = new Agent({
+    connect: idle.counted(connect),
     connections: LIMITS.connectionsPerHost,
     pipelining: 1,
     allowH2: false,
@@ -86,6 +97,7 @@ function createAgent(connect: buildConnector.connector): Agent {
     headersTimeout: 0,
     bodyTimeout: 0,
   })
+  return { agent, idle }
 }
 
 const REQUESTS_PER_CONNECTION = 1000
