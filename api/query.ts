@@ -4,6 +4,7 @@ import type { HistoryFilter } from '../storage/history/messages.ts'
 import type { Page, PageOf } from '../storage/page.ts'
 import { ApiError, ruleError } from './errors.ts'
 import { NAME_PATTERN } from './schemas/names.ts'
+import { parseTime } from './schemas/time.ts'
 
 const DAY_MS = 86_400_000
 
@@ -36,13 +37,6 @@ export function readTime(query: URLSearchParams, name: string): number | undefin
   const atMs = parseTime(text.replace(/ (\d\d:\d\d)$/, '+$1'))
   if (atMs === undefined) throw unreadable(name)
   return atMs
-}
-
-/** @returns Unix milliseconds, or undefined where the text is not a date and time of RFC 3339 */
-export function parseTime(text: string): number | undefined {
-  if (!/^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$/.test(text)) return undefined
-  const atMs = Date.parse(text.replace(' ', 'T').toUpperCase())
-  return Number.isNaN(atMs) ? undefined : atMs
 }
 
 /** A name in a query. @throws {ValidationError} */

@@ -5,7 +5,7 @@ import { findEventType } from '../../storage/event-types.ts'
 import { countAttempts } from '../../storage/history/attempts.ts'
 import { hasPayload, insertUnroutedMessage } from '../../storage/history/messages.ts'
 import { ApiError, notFound, ruleError } from '../errors.ts'
-import { parseTime, readTime } from '../query.ts'
+import { readTime } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { eventExampleIn } from '../schemas/event-type.ts'
 import { exampleOf } from '../schemas/example.ts'
@@ -30,21 +30,14 @@ async function resend({ deps, caller, path }: Call): Promise<Reply> {
   return { status: 202, json: {} }
 }
 
-/** @throws {ValidationError} for a text that is no date and time */
-function bodyTime(field: string, text: string): number {
-  const atMs = parseTime(text)
-  if (atMs === undefined) throw ruleError(['body', field], 'Not a date and time of RFC 3339')
-  return atMs
-}
-
 async function recover(call: Call): Promise<Reply> {
   const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app'])
   const endpoint = await endpointOf(deps.pool, application, path['endpoint'])
   const input = parseBody(recoverIn, await call.body())
   const nowMs = Date.now()
-  const sinceMs = bodyTime('since', input.since)
-  const untilMs = typeof input.until === 'string' ? bodyTime('until', input.until) : nowMs
+  const sinceMs = input.since
+  const untilMs = input.until ?? nowMs
   if (untilMs < sinceMs) throw ruleError(['body', '__all__'], 'until must be after since')
   if (sinceMs < nowMs - LIMITS.recoverMaxMs) throw ruleError(['body', '__all__'], 'Cannot recover messages more than 14 days old.')
   const id = await deps.replays.start({

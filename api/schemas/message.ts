@@ -7,6 +7,7 @@ import type { StoredMessage } from '../../storage/history/messages.ts'
 import { STATUS_FAIL, STATUS_PENDING, STATUS_SENDING, STATUS_SUCCESS } from '../../domain/outcome.ts'
 import { applicationIn } from './application.ts'
 import { name, names, uid } from './names.ts'
+import { time } from './time.ts'
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
@@ -125,4 +126,4 @@ export const redriveIn = z.object({
   messageIds: z.array(z.string()).max(LIMITS.redriveMaxPerRequest).nullish(),
 })
 
-export const recoverIn = z.object({ since: z.string(), until: z.string().nullish() })
+export const recoverIn = z.object({ since: time, until: time.nullish() })

@@ -16,14 +16,31 @@ const URL_OK = 'https://example.com/hook'
 
 test('an endpoint is created with defaults and the aliases of older clients, read, patched, replaced and deleted', async () => {
   const { svix } = api
-  const { status, json: created } = await api.call('POST', `/app/${app}/endpoint`, { url: URL_OK, filterTypes: ['user.signup'], rateLimit: 5, uid: 'first' })
+  const { status, json: created } = await api.call('POST', `/app/${app}/endpoint`, {
+    url: URL_OK,
+    filterTypes: ['user.signup'],
+    rateLimit: 5,
+    uid: 'first',
+  })
   assert.equal(status, 201)
   assert.match(created.id, /^ep_[0-9A-Za-z]{27}$/)
-  const expected = { version: 1, description: '', disabled: false, eventTypes: ['user.signup'], filterTypes: ['user.signup'], channels: null, throttleRate: 5, metadata: {} }
+  const expected = {
+    version: 1,
+    description: '',
+    disabled: false,
+    eventTypes: ['user.signup'],
+    filterTypes: ['user.signup'],
+    channels: null,
+    throttleRate: 5,
+    metadata: {},
+  }
   for (const [field, value] of Object.entries({ ...expected, rateLimit: 5 })) assert.deepEqual(created[field], value, field)
   assert.deepEqual((await svix.endpoint.get(app, 'first')).id, created.id)
   const patched = await svix.endpoint.patch(app, 'first', { channels: ['a', 'b', 'a'], throttleRate: null, metadata: { k: 'v' } })
-  assert.deepEqual([patched.channels, patched.throttleRate, patched.metadata, patched.eventTypes], [['a', 'b'], null, { k: 'v' }, ['user.signup']])
+  assert.deepEqual(
+    [patched.channels, patched.throttleRate, patched.metadata, patched.eventTypes],
+    [['a', 'b'], null, { k: 'v' }, ['user.signup']],
+  )
   const key = (await svix.endpoint.getSecret(app, 'first')).key
   await svix.endpoint.setHeaders(app, 'first', { headers: { 'X-Kept': 'yes' } })
   const put = await svix.endpoint.upsert(app, 'first', { url: 'http://example.org/', uid: 'first' })
@@ -68,7 +85,11 @@ test('an endpoint is refused for a bad url, unknown or archived event types, cha
   ]
   for (const [body, field] of cases) {
     const { status, json } = await api.call('POST', `/app/${app}/endpoint`, body)
-    assert.deepEqual([status, json.detail[0]?.loc.slice(0, 2), json.detail[0]?.type], [422, ['body', field], 'value_error'], JSON.stringify(body))
+    assert.deepEqual(
+      [status, json.detail[0]?.loc.slice(0, 2), json.detail[0]?.type],
+      [422, ['body', field], 'value_error'],
+      JSON.stringify(body),
+    )
   }
   assert.equal((await api.call('POST', `/app/${app}/endpoint`, {})).json.detail[0]?.type, 'value_error.jsondecode')
   const endpoint = await api.svix.endpoint.create(app, { url: URL_OK })
@@ -79,7 +100,8 @@ test('an endpoint is refused for a bad url, unknown or archived event types, cha
 
 test('disabling and enabling leave the time of the change behind, other patches do not', async () => {
   const { id } = await api.svix.endpoint.create(app, { url: URL_OK })
-  const read = async () => (await api.pool.query<{ at: Date | null }>('SELECT disabled_at AS at FROM endpoint WHERE id = $1', [id])).rows[0]!.at
+  const read = async () =>
+    (await api.pool.query<{ at: Date | null }>('SELECT disabled_at AS at FROM endpoint WHERE id = $1', [id])).rows[0]!.at
   assert.equal(await read(), null)
   await api.svix.endpoint.patch(app, id, { disabled: true })
   const disabledAt = await read()
@@ -110,7 +132,9 @@ test('a secret is generated, given or an ed25519 one, kept encrypted, and rotate
   const ed25519 = `whsk_${Buffer.alloc(32, 9).toString('base64')}`
   const signed = await api.svix.endpoint.create(app, { url: URL_OK, secret: ed25519 })
   assert.match((await api.svix.endpoint.getSecret(app, signed.id)).key, /^whpk_/)
-  const { rows } = await api.pool.query<{ cipher: Buffer }>('SELECT secret_cipher AS cipher FROM endpoint_secret WHERE endpoint_id = $1', [id])
+  const { rows } = await api.pool.query<{ cipher: Buffer }>('SELECT secret_cipher AS cipher FROM endpoint_secret WHERE endpoint_id = $1', [
+    id,
+  ])
   assert.ok(!rows[0]!.cipher.toString('latin1').includes(given.slice(6)))
   await api.svix.endpoint.rotateSecret(app, id, {})
   assert.notEqual((await api.svix.endpoint.getSecret(app, id)).key, given)
@@ -142,7 +166,8 @@ test('custom headers are set, patched and shown with sensitive values masked, an
   assert.deepEqual((await api.call('GET', path)).json, { headers: { 'x-one': '2', 'X-Two': '3' }, sensitive: ['x-api-key'] })
   const { rows } = await api.pool.query<{ cipher: Buffer }>('SELECT headers_cipher AS cipher FROM endpoint WHERE id = $1', [id])
   assert.ok(!rows[0]!.cipher.toString('latin1').includes('hidden'))
-  const names = `User-Agent keep-alive proxy-authenticate proxy-authorization te trailers transfer-encoding upgrade age cache-control clear-site-data expires
+  const names =
+    `User-Agent keep-alive proxy-authenticate proxy-authorization te trailers transfer-encoding upgrade age cache-control clear-site-data expires
     pragma warning content-length content-type content-encoding content-language content-location x-amz-a x-amzn-a x-google x-goog-a x-gfe x-azure-a x-fd-a
     x-svix-a svix-id webhook-id`.split(/\s+/)
   for (const name of [...names, 'bad name', '']) {

@@ -34,15 +34,32 @@ test('event types are listed by name, archived ones and schemas only when asked 
   for (const name of ['list.c', 'list.a', 'list.b']) await api.svix.eventType.create({ name, description: name, schemas: SCHEMAS })
   await api.svix.eventType.delete('list.b')
   const page = await api.call('GET', '/event-type?limit=2&iterator=list.')
-  assert.deepEqual(page.json.data.map((one) => [one['name'], one['schemas']]), [['list.a', null], ['list.c', null]])
+  assert.deepEqual(
+    page.json.data.map((one) => [one['name'], one['schemas']]),
+    [
+      ['list.a', null],
+      ['list.c', null],
+    ],
+  )
   assert.equal(page.json.iterator, 'list.c')
   const all = await api.svix.eventType.list({ includeArchived: true, withContent: true, iterator: 'list.' })
-  assert.deepEqual(all.data.slice(0, 3).map((one) => [one.name, one.archived]), [['list.a', false], ['list.b', true], ['list.c', false]])
+  assert.deepEqual(
+    all.data.slice(0, 3).map((one) => [one.name, one.archived]),
+    [
+      ['list.a', false],
+      ['list.b', true],
+      ['list.c', false],
+    ],
+  )
   assert.deepEqual(all.data[0]?.schemas, SCHEMAS)
   assert.equal((await api.call('GET', '/event-type?include_archived=maybe')).status, 400)
 })
 
 test('a description is required and names follow the pattern', async () => {
   assert.equal((await api.call('POST', '/event-type', { name: 'x' })).json.detail[0]?.type, 'value_error.jsondecode')
-  assert.deepEqual((await api.call('POST', '/event-type', { name: 'a b', description: '' })).json.detail[0]?.loc, ['body', 'name', '__all__'])
+  assert.deepEqual((await api.call('POST', '/event-type', { name: 'a b', description: '' })).json.detail[0]?.loc, [
+    'body',
+    'name',
+    '__all__',
+  ])
 })

@@ -58,7 +58,10 @@ test('publishing refuses what is not a message and accepts the alias data and un
   const { status, json } = await api.call('POST', `/app/${app}/msg`, { eventType: 'x', data: { a: 1 }, whatever: true })
   assert.deepEqual([status, json.payload], [202, { a: 1 }])
   assert.equal((await api.call('POST', '/app/nobody/msg', { eventType: 'x', payload: {} })).status, 404)
-  assert.equal((await api.call('POST', `/app/${app}/msg`, { eventType: 'x', payload: { a: 'x'.repeat(2_097_152) } })).json.code, 'payload_too_large')
+  assert.equal(
+    (await api.call('POST', `/app/${app}/msg`, { eventType: 'x', payload: { a: 'x'.repeat(2_097_152) } })).json.code,
+    'payload_too_large',
+  )
 })
 
 test('a raw payload is kept to the byte', async () => {
@@ -72,7 +75,8 @@ test('a raw payload is kept to the byte', async () => {
 })
 
 test('the application field creates the application that the path names', async () => {
-  const publish = (path: string, uid: string) => api.call('POST', `/app/${path}/msg`, { eventType: 'x', payload: {}, application: { name: 'New', uid } })
+  const publish = (path: string, uid: string) =>
+    api.call('POST', `/app/${path}/msg`, { eventType: 'x', payload: {}, application: { name: 'New', uid } })
   assert.equal((await publish('brand-new', 'brand-new')).status, 202)
   assert.equal((await publish('brand-new', 'ignored-now')).status, 202)
   assert.equal((await publish('other-name', 'mismatch')).status, 422)
@@ -106,8 +110,16 @@ test('messages are listed newest first, with filters and bounds, in both directi
   const idsOf = async (query: string) => (await list(query)).data.map((one) => one.id)
   const at = (i: number) => encodeURIComponent(new Date(nowMs - (6 - i) * 60_000 + 1000).toISOString())
   assert.deepEqual(await idsOf(''), newest)
-  assert.deepEqual(await idsOf('event_types=even'), newest.filter((_, i) => i % 2 === 1))
-  for (const query of ['event_types=even,odd', 'event_types=even&event_types=odd', 'event_types[]=even&event_types[]=odd', 'event_types[0]=even&event_types[1]=odd']) {
+  assert.deepEqual(
+    await idsOf('event_types=even'),
+    newest.filter((_, i) => i % 2 === 1),
+  )
+  for (const query of [
+    'event_types=even,odd',
+    'event_types=even&event_types=odd',
+    'event_types[]=even&event_types[]=odd',
+    'event_types[0]=even&event_types[1]=odd',
+  ]) {
     assert.deepEqual(await idsOf(query), newest, query)
   }
   assert.deepEqual(await idsOf('channel=low'), newest.slice(4))
