@@ -111,3 +111,27 @@ function keptSecret(dataDir: string, name: string, variable: string, create: boo
     throw new CommandFailure('data_dir_unusable', `no secret in ${file}: run npm start there first, or set ${variable}`, { cause })
   }
 }
+
+/** Where the service of a data directory is, for the commands that talk to it. */
+export interface RunningService {
+  readonly url: string
+  readonly temporalUiUrl: string | undefined
+  readonly namespace: string
+}
+
+const serviceFile = (dataDir: string) => join(resolve(dataDir), 'service.json')
+
+/** Kept while the service runs. */
+export function announceService(dataDir: string, service: RunningService): void {
+  writeFileSync(serviceFile(dataDir), `${JSON.stringify(service)}\n`)
+}
+
+export function withdrawService(dataDir: string): void {
+  rmSync(serviceFile(dataDir), { force: true })
+}
+
+/** What was announced last; the service may have been killed since. */
+export function findService(dataDir: string): RunningService | undefined {
+  const text = readText(serviceFile(dataDir))
+  return text === undefined ? undefined : (JSON.parse(text) as RunningService)
+}

@@ -3,7 +3,7 @@ import { readConfig, type Config } from '../config/index.ts'
 import { DEFAULT_ORGANISATION } from '../domain/default-organisation.ts'
 import { LANES } from '../domain/names.ts'
 import { describe, runCommand } from './command.ts'
-import { openDataDir, readSecrets } from './data-dir.ts'
+import { announceService, openDataDir, readSecrets, withdrawService } from './data-dir.ts'
 import { claimPort, isFree } from './embedded/ports.ts'
 import { CommandFailure, reasonOf } from './failure.ts'
 import { moveFirstEndpoint, publishFirstEvent, readFirstRun } from './first-event.ts'
@@ -113,6 +113,8 @@ async function bringUp(given: Config, cleanup: Cleanup, progress: Progress, sign
   })
   signal.throwIfAborted()
   const url = service.url ?? `http://${config.host}:${config.port}`
+  announceService(dataDir.path, { url, temporalUiUrl: stack.temporalUiUrl, namespace: config.temporalNamespace })
+  cleanup.add(() => withdrawService(dataDir.path))
   process.stdout.write(`tidings ready ${url}\n`)
   await showWelcome({ settings, url, secret: secrets.jwtSecret, dataDir: dataDir.path, logFile: file, progress })
   return { died: Promise.race([stack.died, serviceFailure(service.failed, file)]) }

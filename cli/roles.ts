@@ -1,0 +1,56 @@
+import type { Config } from '../config/index.ts'
+import type { Lane } from '../domain/names.ts'
+import type { Role } from '../workers/service.ts'
+import { describe } from './command.ts'
+import { readSecrets } from './data-dir.ts'
+import { prepareNamespace } from './embedded/namespace.ts'
+import { CommandFailure, reasonOf } from './failure.ts'
+import { createLog } from './logger.ts'
+import { migrateDatabase } from './stack.ts'
+import { atMost, stopRequested } from './stopping.ts'
+
+// What the service needs beyond its drain to record results and close its connections.
+const STOP_EXTRA_MS = 5000
+
+export interface RolesInput {
+  readonly config: Config
+  readonly roles: readonly Role[]
+  readonly lanes: readonly Lane[]
+  readonly partitions: readonly number[]
+  /** How long requests in flight may go on when it stops. */
+  readonly drainMs: number
+  /** The line on stdout that says that it works; gets the API's address. */
+  readyLine(url: string | undefined): string
+}
+
+/**
+ * Runs some of the service's roles until it is told to stop, against the Postgres and Temporal that the environment names.
+ * @returns the exit code
+ * @throws {CommandFailure} where one of those is not named or not there
+ */
+export async function runRoles(input: RolesInput): Promise<number> {
+  const { config } = input
+  const { databaseUrl, temporalAddress } = config
+  if (databaseUrl === undefined || temporalAddress === undefined) {
+    const missing = [databaseUrl === undefined ? 'DATABASE_URL' : '', temporalAddress === undefined ? 'TEMPORAL_ADDRESS' : '']
+    const names = missing.filter((name) => name !== '').join(' and ')
+    throw new CommandFailure('usage', `set ${names}: a role of its own uses servers that run already (npm start brings its own)`)
+  }
+  const secrets = readSecrets(config, config.dataDir, false)
+  const stopping = stopRequested()
+  const { log, flush } = createLog(config.logLevel)
+  const [{ startService }] = await Promise.all([
+    import('../workers/service.ts'),
+    migrateDatabase(databaseUrl),
+    prepareNamespace(temporalAddress, config.temporalNamespace),
+  ])
+  const { roles, lanes, partitions, drainMs } = input
+  const service = await startService({ ...config, ...secrets }, { roles, lanes, partitions, log, drainMs })
+  process.stdout.write(`${input.readyLine(service.url)}\n`)
+  const failure = await Promise.race([stopping.then(() => undefined), service.failed.catch((error: unknown) => error)])
+  log.info({ roles, reason: failure === undefined ? 'asked' : describe(failure) }, 'service.stopping')
+  await atMost(drainMs + STOP_EXTRA_MS, service.stop())
+  flush()
+  if (failure !== undefined) throw new CommandFailure('service_failed', `a worker failed: ${reasonOf(failure)}`, { cause: failure })
+  return 0
+}
