@@ -26,13 +26,15 @@ export interface Received {
 
 interface Inbox {
   received: Received[]
+  /** Of the endpoints that point here, as last read. */
+  signers: readonly Signer[]
   /** Requests by `webhook-id`. */
   readonly attempts: LRUCache<string, number>
 }
 
 const TOLERANCE_S = 300
 
-function verify(signers: readonly Signer[], request: Request, body: Buffer): Received['verified'] {
+function verify(signers: readonly Signer[], request: Pick<Request, 'get'>, body: Buffer): Received['verified'] {
   const header = (name: string): string => request.get(`webhook-${name}`) ?? request.get(`svix-${name}`) ?? ''
   const signatures = header('signature')
     .split(' ')
@@ -81,9 +83,16 @@ export function createInbox(deps: Pick<ApiDependencies, 'pool' | 'cipher'>): Rou
   function inboxOf(name: string): Inbox {
     const known = inboxes.get(name)
     if (known !== undefined) return known
-    const created: Inbox = { received: [], attempts: new LRUCache({ max: LIMITS.inboxKept * 100 }) }
+    const created: Inbox = { received: [], signers: [], attempts: new LRUCache({ max: LIMITS.inboxKept * 100 }) }
     inboxes.set(name, created)
     return created
+  }
+  // The secrets are looked up by a scan, so only when those known do not verify: an endpoint is new or its secret rotated.
+  async function judge(inbox: Inbox, request: Request<{ name: string }>, body: Buffer): Promise<Received['verified']> {
+    if (verify(inbox.signers, request, body) === 'yes') return 'yes'
+    const secrets = await findSecretsByUrlPath(deps.pool, `/inbox/${request.params.name}`)
+    inbox.signers = secrets.map((stored) => createSigner(deps.cipher.decrypt(stored)))
+    return verify(inbox.signers, request, body)
   }
   async function receive(request: Request<{ name: string }>, response: Response): Promise<void> {
     const { name } = request.params
@@ -94,14 +103,13 @@ export function createInbox(deps: Pick<ApiDependencies, 'pool' | 'cipher'>): Rou
     if (id !== '') inbox.attempts.set(id, attempt)
     const asked = readMisbehaviour(request.originalUrl)
     const answered = answerOf(asked, attempt)
-    const secrets = await findSecretsByUrlPath(deps.pool, `/inbox/${name}`)
-    const signers = secrets.map((stored) => createSigner(deps.cipher.decrypt(stored)))
+    const verified = await judge(inbox, request, body)
     const kept: Received = {
       at: new Date().toISOString(),
       method: request.method,
       headers: Object.fromEntries(Object.entries(request.headers).map(([key, value]) => [key, String(value)])),
       body: body.subarray(0, LIMITS.inboxBodyMaxBytes).toString('utf8'),
-      verified: verify(signers, request, body),
+      verified,
       attempt,
       answered,
     }

@@ -40,7 +40,7 @@ export function readTime(query: URLSearchParams, name: string): number | undefin
 }
 
 /** A name in a query. @throws {ValidationError} */
-export function readName(query: URLSearchParams, name: string): string | undefined {
+function readName(query: URLSearchParams, name: string): string | undefined {
   const text = query.get(name)
   if (text === null) return undefined
   if (!isName(text)) throw ruleError(['query', name, '__all__'], 'Invalid characters or length')
@@ -52,7 +52,7 @@ function isName(text: string): boolean {
 }
 
 /** Event types as a comma list, repeated, or with `[]` or `[1]` behind the name. @throws {ValidationError} */
-export function readEventTypes(query: URLSearchParams): string[] | undefined {
+function readEventTypes(query: URLSearchParams): string[] | undefined {
   const names = new Set<string>()
   for (const [key, value] of query) {
     if (!/^event_types(\[\d*\])?$/.test(key)) continue

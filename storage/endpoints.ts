@@ -27,7 +27,7 @@ export interface Endpoint {
 /** What a caller may set of an endpoint; secret and headers have operations of their own. */
 export type EndpointFields = Omit<Endpoint, 'id' | 'appId' | 'createdAt' | 'updatedAt'>
 
-export const ENDPOINT_COLUMNS = `id, app_id AS "appId", uid, url, description, version, disabled, event_types AS "eventTypes", channels,
+const ENDPOINT_COLUMNS = `id, app_id AS "appId", uid, url, description, version, disabled, event_types AS "eventTypes", channels,
   throttle_rate AS "throttleRate", metadata, retry_schedule_ms AS "retryScheduleMs", timeout_ms AS "timeoutMs",
   created_at AS "createdAt", updated_at AS "updatedAt"`
 

@@ -1,4 +1,5 @@
-import { expungeAttempt, findAttempt, listAttempts, type AttemptFilter } from '../../storage/history/attempts.ts'
+import { expungeAttempt, findAttempt, listAttempts, type Attempt, type AttemptFilter } from '../../storage/history/attempts.ts'
+import { findMessages } from '../../storage/history/messages.ts'
 import { listAttemptedMessages, listDestinations, type DestinationStatus } from '../../storage/history/destinations.ts'
 import type { Application } from '../../storage/applications.ts'
 import { STATUS_FAIL, STATUS_PENDING, STATUS_SENDING, STATUS_SUCCESS } from '../../domain/outcome.ts'
@@ -16,17 +17,18 @@ async function listBy(call: Call, application: Application, scope: Pick<AttemptF
   const { deps, query } = call
   const { page, filter } = readHistory(query, 'atmpt', Date.now())
   const withContent = readFlag(query, 'with_content', true)
+  const withMessage = readFlag(query, 'with_msg', false)
   const status = readChoice(query, 'status', STATUSES)
   const statusCodeClass = readChoice(query, 'status_code_class', STATUS_CODE_CLASSES)
   const rows = await listAttempts(deps.pool, application.id, { ...filter, ...scope, status, statusCodeClass }, page)
-  return {
-    status: 200,
-    json: pageReply(
-      rows,
-      (row) => row.id,
-      (row) => showAttempt(row, { withContent }),
-    ),
+  const messages = withMessage
+    ? await findMessages(deps.pool, [...new Set(rows.rows.map((row) => row.messageId))])
+    : new Map<string, never>()
+  const show = (row: Attempt) => {
+    const message = messages.get(row.messageId)
+    return { ...showAttempt(row, { withContent }), ...(message === undefined ? {} : { msg: showMessage(message) }) }
   }
+  return { status: 200, json: pageReply(rows, (row) => row.id, show) }
 }
 
 async function byEndpoint(call: Call): Promise<Reply> {

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { LIMITS } from '../../domain/limits.ts'
 import type { Endpoint, EndpointFields } from '../../storage/endpoints.ts'
 import { customHeaders } from './headers.ts'
-import { metadata, names, text, throttleRate, uid } from './names.ts'
+import { metadata, names, SHAPE, text, throttleRate, uid } from './names.ts'
 import { secret } from './secret.ts'
 
 function urlProblem(value: string): string | undefined {
@@ -22,7 +22,7 @@ const url = z.string().superRefine((value, context) => {
 const version = z
   .number()
   .refine((value) => Number.isInteger(value) && value >= 0 && value <= 65_535, {
-    params: { shape: true },
+    params: SHAPE,
     error: 'expected u16',
     abort: true,
   })

@@ -6,19 +6,19 @@ import type { DeliveryState } from '../../storage/history/destinations.ts'
 import type { StoredMessage } from '../../storage/history/messages.ts'
 import { STATUS_FAIL, STATUS_PENDING, STATUS_SENDING, STATUS_SUCCESS } from '../../domain/outcome.ts'
 import { applicationIn } from './application.ts'
-import { name, names, uid } from './names.ts'
+import { name, names, SHAPE, uid } from './names.ts'
 import { time } from './time.ts'
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 export const messageIn = z.object({
   eventType: name,
-  payload: z.custom<Record<string, unknown>>(isObject, { params: { shape: true }, error: 'The payload must be an object' }),
+  payload: z.custom<Record<string, unknown>>(isObject, { params: SHAPE, error: 'The payload must be an object' }),
   eventId: uid('msg').nullish().default(null),
   channels: names(1, LIMITS.channelsPerMessage).nullish().default(null),
   payloadRetentionPeriod: z
     .number()
-    .refine(Number.isInteger, { params: { shape: true }, error: 'expected i64', abort: true })
+    .refine(Number.isInteger, { params: SHAPE, error: 'expected i64', abort: true })
     .refine(
       (days) => days >= LIMITS.payloadRetentionMinDays && days <= LIMITS.payloadRetentionMaxDays,
       `The retention period is ${LIMITS.payloadRetentionMinDays} to ${LIMITS.payloadRetentionMaxDays} days`,

@@ -4,7 +4,7 @@ import { LIMITS } from '../../domain/limits.ts'
 export const NAME_PATTERN = /^[a-zA-Z0-9\-_.]+$/
 
 // The Svix API reports a rule on a whole value (a uid, a list of channels) with `__all__` behind the field.
-export const WHOLE = { whole: true } as const
+const WHOLE = { whole: true } as const
 /** The value has not the asked-for type, although zod finds out by a rule. */
 export const SHAPE = { shape: true } as const
 

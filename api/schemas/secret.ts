@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { LIMITS } from '../../domain/limits.ts'
 import { createSigner } from '../../http/signing.ts'
+import { SHAPE } from './names.ts'
 
 /** `whsec_<base64>` or `whsk_<base64>`, checked by preparing it for signing. */
 export const secret = z.string().superRefine((value, context) => {
@@ -17,7 +18,7 @@ export const secretRotateIn = z.object({
   key: secret.nullish(),
   gracePeriodSeconds: z
     .number()
-    .refine((value) => Number.isInteger(value) && value >= 0, { params: { shape: true }, error: 'expected u32', abort: true })
+    .refine((value) => Number.isInteger(value) && value >= 0, { params: SHAPE, error: 'expected u32', abort: true })
     .refine((value) => value <= LIMITS.secretGraceMaxS, `The grace period is at most ${LIMITS.secretGraceMaxS} seconds`)
     .nullish(),
 })

@@ -29,7 +29,7 @@ const COLUMNS = `a.id, a.message_id AS "messageId", a.endpoint_id AS "endpointId
   a.response_body AS "responseBody", a.duration_ms AS "durationMs", a.trigger, a.created_at AS "createdAt"`
 
 /** What stands in place of a response body that its owner had removed. */
-export const EXPUNGED = 'EXPUNGED'
+const EXPUNGED = 'EXPUNGED'
 
 export async function listAttempts(db: Queryable, appId: string, filter: AttemptFilter, page: Page): Promise<PageOf<Attempt>> {
   const parameters = createParameters()

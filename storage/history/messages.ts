@@ -48,6 +48,12 @@ export async function findMessage(
   return rows[0]
 }
 
+/** The named messages without their payloads. */
+export async function findMessages(db: Queryable, ids: readonly string[]): Promise<Map<string, StoredMessage>> {
+  const { rows } = await db.query<StoredMessage>(`SELECT ${messageColumns(false)} FROM message m WHERE m.id = ANY($1::text[])`, [ids])
+  return new Map(rows.map((row) => [row.id, row]))
+}
+
 /** @returns whether the message's text is still there to be sent again */
 export async function hasPayload(db: Queryable, messageId: string): Promise<boolean> {
   const { rows } = await db.query<{ live: boolean }>(

@@ -101,6 +101,8 @@ test('attempts are listed by message and by endpoint, newest first, with every f
     [[failed, first, endpoint, 'answer', 503, 12, 2, 'fail', 0]],
   )
   assert.equal((await api.svix.messageAttempt.listByMsg(app, first)).data[0]?.response, '')
+  const withMessage = (await api.svix.messageAttempt.listByEndpoint(app, 'first', { withMsg: true })).data
+  assert.deepEqual([withMessage[0]?.msg?.id, withMessage[0]?.msg?.eventType], [second, 'two.type'])
 })
 
 test('an attempt is read, and its answer is expunged', async () => {
