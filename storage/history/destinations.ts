@@ -23,7 +23,18 @@ export interface AttemptedFilter extends HistoryFilter {
   readonly keep?: DestinationStatus | undefined
 }
 
-/** Messages that the endpoint was sent, each with its last attempt there. Walks the application's messages by id. */
+// Up to here an endpoint's attempts are collected first; beyond, its messages are dense enough to be met on a walk by id.
+const FEW_ATTEMPTS = 5000
+
+async function hasFewAttempts(db: Queryable, endpointId: string): Promise<boolean> {
+  const { rows } = await db.query<{ count: number }>(
+    'SELECT count(*) AS count FROM (SELECT FROM attempt WHERE endpoint_id = $1 LIMIT $2) some',
+    [endpointId, FEW_ATTEMPTS],
+  )
+  return rows[0]!.count < FEW_ATTEMPTS
+}
+
+/** Messages that the endpoint was sent, each with its last attempt there. */
 export async function listAttemptedMessages(
   db: Queryable,
   appId: string,
@@ -36,6 +47,7 @@ export async function listAttemptedMessages(
   // $1 in LAST_ATTEMPT.
   add(filter.endpointId)
   const where = [`m.app_id = ${add(appId)}`, ...historyConditions(filter, 'm.id', add)]
+  if (await hasFewAttempts(db, filter.endpointId)) where.push('m.id IN (SELECT message_id FROM attempt WHERE endpoint_id = $1)')
   if (filter.keep !== undefined) {
     where.push('status' in filter.keep ? `last.status = ${add(filter.keep.status)}` : `last.status <> 0 AND ${NEXT_ATTEMPT} IS NOT NULL`)
   }
