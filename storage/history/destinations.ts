@@ -28,7 +28,7 @@ const FEW_ATTEMPTS = 5000
 
 async function hasFewAttempts(db: Queryable, endpointId: string): Promise<boolean> {
   const { rows } = await db.query<{ count: number }>(
-    'SELECT count(*) AS count FROM (SELECT FROM attempt WHERE endpoint_id = $1 LIMIT $2) some',
+    'SELECT count(*) AS count FROM (SELECT FROM attempt WHERE endpoint_id = $1 LIMIT $2) AS first_ones',
     [endpointId, FEW_ATTEMPTS],
   )
   return rows[0]!.count < FEW_ATTEMPTS
