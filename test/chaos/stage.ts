@@ -1,0 +1,194 @@
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Connection } from '@temporalio/client'
+import { createToken } from '../../api/token.ts'
+import { freePort } from '../../cli/embedded/ports.ts'
+import { startPostgres, type EmbeddedPostgres } from '../../cli/embedded/postgres.ts'
+import { findTemporal } from '../../cli/embedded/temporal-program.ts'
+import { startTemporal, type EmbeddedTemporal } from '../../cli/embedded/temporal.ts'
+import { createProgress } from '../../cli/progress.ts'
+import { readConfig } from '../../config/index.ts'
+import { newId } from '../../domain/ids.ts'
+import { createPool, type Pool } from '../../storage/pool.ts'
+import { assertNoProcessNames, spawnScript, type RunningProcess } from '../support/processes.ts'
+import { createScratch } from '../support/scratch.ts'
+import { eventually } from './eventually.ts'
+
+export type WorkerRole = 'dispatcher' | 'delivery' | 'all'
+
+const SECRET = 'a secret of the chaos tests, 32 characters or more'
+const NAMESPACE = 'tidings-chaos'
+
+/**
+ * Real processes, each of which can be killed and started again where it was: a Postgres and a Temporal of the test's own,
+ * the API, and workers.
+ */
+export interface Stage {
+  readonly apiUrl: string
+  /** Of the organisation that the test speaks for. */
+  readonly token: string
+  /** The test's own connections. */
+  readonly pool: Pool
+  startApi(): Promise<RunningProcess>
+  startWorker(role: WorkerRole): Promise<RunningProcess>
+  /** kill -9 of the server and of every process it has. */
+  killPostgres(): Promise<void>
+  /** On the same data directory and port. */
+  startPostgres(): Promise<void>
+  killTemporal(): Promise<void>
+  startTemporal(): Promise<void>
+  signalTemporal(signal: 'SIGSTOP' | 'SIGCONT'): void
+  /** Fan-outs that have not ended. */
+  openFanOuts(): Promise<number>
+  /** The last lines that the services wrote, for a failure's message. */
+  logs(): string
+  /** Kills what still runs and removes the scratch folder. */
+  close(): Promise<void>
+}
+
+export interface StageOptions {
+  /** Environment of the API and the workers, over the usual one. */
+  readonly env?: Readonly<Record<string, string>>
+}
+
+export async function setStage(options: StageOptions = {}): Promise<Stage> {
+  const scratch = createScratch('chaos')
+  const ports = { api: await freePort(), postgres: await freePort(), temporal: await freePort(), ui: await freePort() }
+  const dataDirs = { postgres: join(scratch.path, 'postgres'), temporal: join(scratch.path, 'temporal') }
+  for (const path of Object.values(dataDirs)) mkdirSync(path)
+  const program =
+    process.env['TIDINGS_TEST_TEMPORAL_PROGRAM'] ??
+    (await findTemporal({ cacheDir: readConfig().cacheDir, dataDir: scratch.path }, createProgress()))
+  // A killed server leaves what it wrote with the kernel: only a power cut needs fsync.
+  const runPostgres = () =>
+    startPostgres({ dataDir: dataDirs.postgres, port: ports.postgres, settings: { fsync: 'off', shared_buffers: '64MB' } })
+  const runTemporal = () =>
+    startTemporal({ program, dataDir: dataDirs.temporal, namespace: NAMESPACE, port: ports.temporal, uiPort: ports.ui })
+
+  const servers: { postgres?: EmbeddedPostgres; temporal?: EmbeddedTemporal } = {}
+  const services: RunningProcess[] = []
+  const started = await Promise.allSettled([runPostgres(), runTemporal()])
+  if (started[0].status === 'fulfilled') servers.postgres = started[0].value
+  if (started[1].status === 'fulfilled') servers.temporal = started[1].value
+  const stopServers = async () => {
+    if (servers.temporal !== undefined) await kill(servers.temporal)
+    await servers.postgres?.stop()
+  }
+  if (servers.postgres === undefined || servers.temporal === undefined) {
+    await stopServers()
+    scratch.remove()
+    throw new AggregateError(started.map((one) => (one.status === 'rejected' ? one.reason : undefined)))
+  }
+  const pool = createPool(servers.postgres.url, 2)
+  const run = async (script: string, args: readonly string[], ready: RegExp) => {
+    const service = spawnScript(script, args, {
+      env: { ...serviceEnvironment(servers.postgres!.url, ports, scratch.path), ...options.env },
+    })
+    services.push(service)
+    await service.line(ready)
+    return service
+  }
+  return {
+    apiUrl: `http://127.0.0.1:${ports.api}`,
+    token: await createToken({ secret: SECRET, subject: newId('org') }),
+    pool,
+    startApi: () => run('cli/api.ts', [], /^tidings ready/),
+    startWorker: (role) => run('cli/worker.ts', ['--role', role], /^tidings worker ready/),
+    async killPostgres() {
+      const { pid, ended } = servers.postgres!
+      const children = childrenOf(pid)
+      for (const one of [pid, ...children]) signalIfThere(one, 'SIGKILL')
+      await ended
+    },
+    async startPostgres() {
+      servers.postgres = await runPostgres()
+    },
+    killTemporal: () => kill(servers.temporal!),
+    async startTemporal() {
+      servers.temporal = await runTemporal()
+    },
+    signalTemporal: (signal) => void process.kill(servers.temporal!.pid, signal),
+    openFanOuts: () => countOpenFanOuts(`127.0.0.1:${ports.temporal}`),
+    logs: () => services.map((one) => `--- process ${one.pid}\n${tail(one.stdout())}\n${tail(one.stderr())}`).join('\n'),
+    async close() {
+      for (const service of services) service.signal('SIGKILL')
+      await Promise.all(services.map((service) => service.ended))
+      await pool.end()
+      await stopServers()
+      await assertNoProcessNames(scratch.path)
+      scratch.remove()
+    },
+  }
+}
+
+function serviceEnvironment(databaseUrl: string, ports: { api: number; temporal: number }, folder: string): Record<string, string> {
+  return {
+    TIDINGS_ENV: 'production',
+    TIDINGS_PORT: String(ports.api),
+    TIDINGS_DATA_DIR: folder,
+    TIDINGS_JWT_SECRET: SECRET,
+    TIDINGS_ENCRYPTION_KEY: SECRET,
+    TIDINGS_ALLOW_SUBNETS: '127.0.0.0/8',
+    TIDINGS_GROUP_MAX: '100',
+    TIDINGS_PARTITIONS: '2',
+    TIDINGS_LOG_LEVEL: 'warn',
+    TIDINGS_RETRY_SCHEDULE: '1,2,600',
+    DATABASE_URL: databaseUrl,
+    TEMPORAL_ADDRESS: `127.0.0.1:${ports.temporal}`,
+    TEMPORAL_NAMESPACE: NAMESPACE,
+  }
+}
+
+async function kill(server: EmbeddedTemporal): Promise<void> {
+  signalIfThere(server.pid, 'SIGKILL')
+  await server.ended
+}
+
+function signalIfThere(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal)
+  } catch {
+    // It has ended already.
+  }
+}
+
+/** Linux only. */
+function childrenOf(parent: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent
+      } catch {
+        return false
+      }
+    })
+}
+
+async function countOpenFanOuts(address: string): Promise<number> {
+  const connection = await Connection.connect({ address })
+  try {
+    const query = `WorkflowType = 'fanOut' AND ExecutionStatus = 'Running'`
+    const { count } = await connection.workflowService.countWorkflowExecutions({ namespace: NAMESPACE, query })
+    return Number(count ?? 0)
+  } finally {
+    await connection.close()
+  }
+}
+
+const TAIL_CHARS = 3000
+
+function tail(text: string): string {
+  return text.length > TAIL_CHARS ? `…${text.slice(-TAIL_CHARS)}` : text
+}
+
+/** Waits until no fan-out is open: from then on nothing is sent again. */
+export async function untilFanOutsEnded(stage: Stage, withinMs: number): Promise<void> {
+  let open = -1
+  await eventually({ what: 'the end of all fan-outs', withinMs, told: () => `${open} are open` }, async () => {
+    open = await stage.openFanOuts()
+    return open === 0
+  })
+}
