@@ -111,7 +111,7 @@ async function runNpm() {
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   let errors = ''
-  npm.stderr.on('data', (chunk) => (errors = `${errors}${chunk}`.slice(-4000)))
+  npm.stderr.on('data', (chunk) => (errors = `${errors}${chunk}`.slice(0, 8000)))
   if (npm.pid !== undefined) writeFileSync(join(LOCK, 'npm'), String(npm.pid))
   const seconds = () => Math.round((Date.now() - since) / 1000)
   const heartbeat = setInterval(() => utimesSync(LOCK, new Date(), new Date()), HEARTBEAT_MS)
@@ -132,6 +132,8 @@ async function runNpm() {
     .map((line) => line.replace(/^npm (error|ERR!)\s*/, '').trim())
     .find((line) => line !== '' && !line.startsWith('code '))
   rmSync(LOCK, { recursive: true, force: true })
+  if (errors.includes('EUSAGE'))
+    fail('npm ci refuses: package-lock.json does not fit package.json; run npm install and keep the lock file that it writes')
   fail(`npm ci failed (${reason ?? `exit ${code}`}): check the network and the registry that npm is set to, then start again`)
 }
 

@@ -39,10 +39,9 @@ async function main(): Promise<number> {
   let failure: unknown
   let reason: string | undefined
   try {
-    reason = await Promise.race([stopping, running.then(({ died }) => died)]).then((first) => {
-      if (typeof first !== 'string') throw first
-      return first
-    })
+    const first = await Promise.race([stopping, running.then(({ died }) => died)])
+    if (typeof first === 'string') reason = first
+    else failure = first
   } catch (error) {
     failure = error
   }
