@@ -36,14 +36,14 @@ async function main(): Promise<number> {
   const abort = new AbortController()
   const cleanup = createCleanup((error) => process.stderr.write(`tidings: while stopping: ${describe(error)}\n`))
   const running = bringUp(config, cleanup, progress, abort.signal)
-  let failure: unknown
+  let failure: Error | undefined
   let reason: string | undefined
   try {
     const first = await Promise.race([stopping, running.then(({ died }) => died)])
     if (typeof first === 'string') reason = first
     else failure = first
   } catch (error) {
-    failure = error
+    failure = error instanceof Error ? error : new Error(String(error))
   }
   if (failure === undefined) progress.say(`stopping (${reason})`)
   abort.abort()
