@@ -106,15 +106,25 @@ export async function notifyOutbox(db: Queryable): Promise<void> {
   await db.query({ name: 'outbox-notify', text: 'SELECT pg_notify($1, $2)', values: [OUTBOX_CHANNEL, ''] })
 }
 
-/** Fixes the named rows, as far as nobody else has, as one group; returns the ids that are in it. */
-export async function claimRows(db: Queryable, ids: readonly string[], groupId: string, leaseMs: number): Promise<Set<string>> {
-  const { rows } = await db.query<{ id: string }>({
+/**
+ * Fixes the named rows, as far as nobody else has, as one group. The group is named after one of the rows that are in it:
+ * named after one that another dispatcher has, it would be started, and deleted, as that one's group.
+ * @returns undefined where others have them all
+ */
+export async function claimRows(
+  db: Queryable,
+  ids: readonly string[],
+  leaseMs: number,
+): Promise<{ groupId: string; ids: ReadonlySet<string> } | undefined> {
+  const { rows } = await db.query<{ id: string; group_id: string }>({
     name: 'outbox-claim-rows',
-    text: `UPDATE outbox SET group_id = $2, leased_until = now() + $3 * interval '1 ms'
-      WHERE id = ANY($1::text[]) AND group_id IS NULL RETURNING id`,
-    values: [ids, groupId, leaseMs],
+    text: `WITH free AS MATERIALIZED (SELECT id FROM outbox WHERE id = ANY($1::text[]) AND group_id IS NULL FOR UPDATE)
+      UPDATE outbox SET group_id = (SELECT min(id) FROM free), leased_until = now() + $2 * interval '1 ms'
+      WHERE id IN (SELECT id FROM free) RETURNING id, group_id`,
+    values: [ids, leaseMs],
   })
-  return new Set(rows.map((row) => row.id))
+  const first = rows[0]
+  return first === undefined ? undefined : { groupId: first.group_id, ids: new Set(rows.map((row) => row.id)) }
 }
 
 interface RawRow {
@@ -166,12 +176,15 @@ export async function claimWaiting(db: Queryable, max: number, minAgeMs: number,
   return rows.map(toRow).sort(byId)
 }
 
-/** Leases one recorded group whose lease has run out, because its dispatcher died or could not reach Temporal. */
+/**
+ * Leases one recorded group whose lease has run out, because its dispatcher died or could not reach Temporal. Who has the
+ * lock of the row that names the group has the group: sweepers that lock different rows of it would wait in a ring.
+ */
 export async function claimExpiredGroup(db: Queryable, leaseMs: number): Promise<{ groupId: string; rows: OutboxRow[] } | undefined> {
   const { rows } = await db.query<RawRow & { group_id: string }>({
     name: 'outbox-claim-expired',
     text: `WITH expired AS (
-        SELECT group_id FROM outbox WHERE group_id IS NOT NULL AND leased_until < now()
+        SELECT group_id FROM outbox WHERE id = group_id AND leased_until < now()
         ORDER BY leased_until LIMIT 1 FOR UPDATE SKIP LOCKED
       )
       UPDATE outbox SET leased_until = now() + $1 * interval '1 ms'

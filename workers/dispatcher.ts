@@ -66,11 +66,9 @@ export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
   }
   const claimLocal = async (): Promise<{ groupId: string; rows: OutboxRow[] } | undefined> => {
     const rows = waiting.take(groupMaxMessages)
-    const groupId = rows[0]?.id
-    if (groupId === undefined) return undefined
-    const claimed = await claimRows(pool, rows.map((row) => row.id), groupId, GROUP_LEASE_MS)
-    const mine = rows.filter((row) => claimed.has(row.id))
-    return mine.length === 0 ? undefined : { groupId, rows: mine }
+    if (rows.length === 0) return undefined
+    const claimed = await claimRows(pool, rows.map((row) => row.id), GROUP_LEASE_MS)
+    return claimed && { groupId: claimed.groupId, rows: rows.filter((row) => claimed.ids.has(row.id)) }
   }
   const run = async (first: () => Promise<void>) => {
     busy = true
