@@ -54,6 +54,14 @@ function healthFactor(health: HealthForBackoff): number {
   return health.successRate < UNHEALTHY_BELOW ? 2 : 1
 }
 
+const MONTH = '(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)'
+const CLOCK = '\\d{2}:\\d{2}:\\d{2}'
+// The forms of RFC 9110, 5.6.7: the preferred one, and the two that every recipient has to understand.
+const WITH_ZONE = new RegExp(`^[A-Z][a-z]{2,8}, \\d{2}[ -]${MONTH}[ -](?:\\d{4}|\\d{2}) ${CLOCK} GMT$`)
+const ASCTIME = new RegExp(`^[A-Z][a-z]{2} ${MONTH} [ \\d]\\d ${CLOCK} \\d{4}$`)
+// Thirty years: more than any policy's maximum, and still exact in milliseconds.
+const LONGEST_ASKED_S = 1e9
+
 /**
  * Reads a `Retry-After` header (RFC 9110: seconds or an HTTP date).
  * @returns milliseconds from `nowMs`, or undefined where the header is absent, past or not understood
@@ -61,8 +69,10 @@ function healthFactor(health: HealthForBackoff): number {
 export function parseRetryAfter(header: string | undefined, nowMs: number): number | undefined {
   if (header === undefined) return undefined
   const text = header.trim()
-  if (/^\d{1,9}$/.test(text)) return Number(text) * 1000
-  if (!/[A-Za-z]{3}/.test(text)) return undefined
-  const atMs = Date.parse(text)
+  if (/^\d+$/.test(text)) return Math.min(Number(text), LONGEST_ASKED_S) * 1000
+  // Date.parse alone takes any word before a number for a date, and a date without a zone for local time.
+  const isAsctime = ASCTIME.test(text)
+  if (!isAsctime && !WITH_ZONE.test(text)) return undefined
+  const atMs = Date.parse(isAsctime ? `${text} GMT` : text)
   return Number.isNaN(atMs) || atMs <= nowMs ? undefined : atMs - nowMs
 }

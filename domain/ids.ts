@@ -7,6 +7,8 @@ const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 const KSUID_EPOCH_S = 1_400_000_000
 const KSUID_LENGTH = 27
 const RANDOM_BYTES = 15
+/** The last instant that 32 bits of seconds hold, in 2150. */
+const LAST_MS = 0xffff_ffff * 1000 + 999
 
 export type IdPrefix = 'app' | 'ep' | 'msg' | 'atmpt' | 'org' | 'qtask' | 'out'
 
@@ -65,7 +67,8 @@ export function lowestIdAt(prefix: IdPrefix, nowMs: number): string {
 }
 
 function writeTime(bytes: Uint8Array, nowMs: number): void {
-  const sinceEpochMs = Math.max(0, nowMs - KSUID_EPOCH_S * 1000)
+  // Filters may name any year: an instant that no id can have is a bound below or above them all.
+  const sinceEpochMs = Math.min(LAST_MS, Math.max(0, nowMs - KSUID_EPOCH_S * 1000))
   const seconds = Math.floor(sinceEpochMs / 1000)
   new DataView(bytes.buffer).setUint32(0, seconds)
   bytes[4] = Math.floor((sinceEpochMs % 1000) / 4)
@@ -78,5 +81,9 @@ function toLimbs(bytes: Uint8Array): Uint32Array {
 
 /** Whether `text` is an id of this kind (a `uid` may not look like one). */
 export function isId(prefix: IdPrefix, text: string): boolean {
-  return text.length === prefix.length + 1 + KSUID_LENGTH && text.startsWith(`${prefix}_`) && /^[0-9A-Za-z]+$/.test(text.slice(prefix.length + 1))
+  return (
+    text.length === prefix.length + 1 + KSUID_LENGTH &&
+    text.startsWith(`${prefix}_`) &&
+    /^[0-9A-Za-z]+$/.test(text.slice(prefix.length + 1))
+  )
 }
