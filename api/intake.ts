@@ -51,7 +51,7 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
     },
     async sendAgain(redeliveries: readonly Redelivery[]) {
       await enqueueRedeliveries(pool, redeliveries, newId('out'))
-      if (dispatcher === undefined) await notifyOutbox(pool)
+      if (dispatcher === undefined) await notifyOrLeave(pool)
       else dispatcher.wake()
     },
     drained: () => commits.drained(),
@@ -65,9 +65,14 @@ async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise
   const stored = messages.filter((message) => result.accepted.has(message.id))
   for (const message of stored) deps.messages.set(message.id, message)
   if (stored.length > 0) {
-    if (dispatcher === undefined) await notifyOutbox(pool)
+    if (dispatcher === undefined) await notifyOrLeave(pool)
     else if (result.groupId !== undefined) dispatcher.startGroup(result.groupId, stored)
     else dispatcher.offer(stored)
   }
   return messages.map((message) => (result.accepted.has(message.id) ? 'accepted' : 'conflict'))
+}
+
+/** What is stored is accepted, whether or not a dispatcher can be told: it looks on its own when it has reconnected. */
+async function notifyOrLeave(pool: Pool): Promise<void> {
+  await notifyOutbox(pool).catch(() => undefined)
 }

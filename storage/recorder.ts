@@ -94,12 +94,14 @@ const FORGET_GROUP_WITHIN_MS = 500
 const ATTEMPT_COLUMNS = `message_id, id, endpoint_id, app_id, event_type, url, status, response_code, response_body, duration_ms,
   trigger, group_id, run_id, next_attempt_at, created_at`
 
+// A write whose answer was lost with the connection is repeated, and may find its attempts there.
 const WRITE_SUCCESSES = `
 WITH gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[]))
 INSERT INTO attempt (${ATTEMPT_COLUMNS})
 SELECT a, b, c, d, e, f, g, h, i, j, k, l, m, to_timestamp(n / 1000), to_timestamp(o / 1000)
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::int[], $9::text[], $10::int[],
-  $11::smallint[], $12::text[], $13::uuid[], $14::float8[], $15::float8[]) AS t (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o)`
+  $11::smallint[], $12::text[], $13::uuid[], $14::float8[], $15::float8[]) AS t (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o)
+ON CONFLICT DO NOTHING`
 
 // Rows are locked in the order of their keys, so that two workers that write the same ones do not wait in a ring.
 const WRITE_CHANGES = `
