@@ -83,12 +83,23 @@ function send(deps: AttemptDependencies, input: AttemptInput, payload: string, n
   })
 }
 
-function requestHeaders(endpoint: CachedEndpoint, messageId: string, payload: string, nowMs: number, svix: boolean): Record<string, string> {
+function requestHeaders(
+  endpoint: CachedEndpoint,
+  messageId: string,
+  payload: string,
+  nowMs: number,
+  svix: boolean,
+): Record<string, string> {
   const live = endpoint.secrets.filter((one) => one.expiresAtMs === null || one.expiresAtMs > nowMs)
   if (live.length === 0) throw new Error('no live secret')
   const signers = live.map((one) => signerFor(one.secret))
   const signed = signMessage(signers, messageId, Math.floor(nowMs / 1000), payload)
-  const headers: Record<string, string> = { ...endpoint.headers, 'content-type': 'application/json', 'user-agent': 'Tidings/0.1', ...signed }
+  const headers: Record<string, string> = {
+    ...endpoint.headers,
+    'content-type': 'application/json',
+    'user-agent': 'Tidings/0.1',
+    ...signed,
+  }
   if (svix) {
     headers['svix-id'] = signed['webhook-id']
     headers['svix-timestamp'] = signed['webhook-timestamp']
@@ -135,7 +146,10 @@ async function settle(deps: AttemptDependencies, input: AttemptInput, outcome: A
     return { kind: 'ended' }
   }
   if (change.state === 'dead') {
-    deps.log.warn({ messageId: message.id, endpointId: endpoint.id, attempts: change.attempts, code: outcome.statusCode }, 'delivery.dead-lettered')
+    deps.log.warn(
+      { messageId: message.id, endpointId: endpoint.id, attempts: change.attempts, code: outcome.statusCode },
+      'delivery.dead-lettered',
+    )
   }
   return dispositionOf(change, outcome)
 }

@@ -64,7 +64,11 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
       if (messages.size < input.messageIds.length) return { ...result, absent: input.messageIds.length - messages.size }
       const { targets, nextAfterEndpointId } = cutSlice(await route(deps.configCache, input, messages), input.afterEndpointId)
       const deliveries = targets.reduce((sum, target) => sum + target.messages.length, 0)
-      if (nextAfterEndpointId === undefined && input.afterEndpointId === undefined && deliveries <= LIMITS.activityPerEndpointMaxDeliveries) {
+      if (
+        nextAfterEndpointId === undefined &&
+        input.afterEndpointId === undefined &&
+        deliveries <= LIMITS.activityPerEndpointMaxDeliveries
+      ) {
         return { ...result, planned: targets.map(toPlanned) }
       }
       const execution = await beginExecution(deps, input)

@@ -46,9 +46,9 @@ export function createActivities(deps: ActivityDependencies) {
     random: Math.random,
   })
   const senders = {
-    fast: createLaneSender(createRequestSlots({ refuseSlow: true }), makeAttempt),
-    slow: createLaneSender(createRequestSlots({ refuseSlow: false }), makeAttempt),
-    retry: createLaneSender(createRequestSlots({ refuseSlow: false }), makeAttempt),
+    fast: createLaneSender(createRequestSlots({ refuseSlow: true, startingLimit: 1 }), makeAttempt),
+    slow: createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 5 }), makeAttempt),
+    retry: createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 2 }), makeAttempt),
   }
   const inFlight = createInFlight()
   return {

@@ -1,6 +1,6 @@
 import type { AttemptOutcome } from '../domain/outcome.ts'
 import type { AttemptInput, Disposition, MakeAttempt } from './attempt.ts'
-import type { Refusal, RequestSlots, Slot } from './request-slots.ts'
+import type { Answered, Refusal, RequestSlots, Slot } from './request-slots.ts'
 
 /** One request on its way. */
 export interface Sending {
@@ -34,7 +34,7 @@ function begin(slot: Slot, input: AttemptInput, makeAttempt: MakeAttempt): Sendi
   return { sentAtMs: Date.now(), done, detach: () => slot.detach() }
 }
 
-function speedOf(outcome: AttemptOutcome): 'quickly' | 'slowly' | 'never' {
+function speedOf(outcome: AttemptOutcome): Answered {
   if (outcome.durationMs < QUICK_MS) return 'quickly'
   return outcome.statusCode > 0 ? 'slowly' : 'never'
 }

@@ -47,7 +47,11 @@ export function createMailbox(deps: MailboxDependencies) {
 }
 
 async function sendDue(deps: MailboxDependencies, endpointId: string, runId: string, due: readonly ParkedDelivery[]): Promise<void> {
-  const messages = await readMessages(deps.pool, deps.messages, due.map((one) => one.messageId))
+  const messages = await readMessages(
+    deps.pool,
+    deps.messages,
+    due.map((one) => one.messageId),
+  )
   const target = await targetOf(deps.configCache, endpointId, [...messages.values()])
   const sendable = target === undefined ? [] : due.filter((one) => messages.has(one.messageId))
   const gone = due.filter((one) => !sendable.includes(one))

@@ -6,7 +6,7 @@ import type { ConfigCache } from '../storage/config-cache.ts'
 import { endDeliveries, readDeliveryStates, type DeliveryState } from '../storage/deliveries.ts'
 import { readMessages, type MessageCache } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
-import type { Disposition } from './attempt.ts'
+import type { AttemptInput, Disposition } from './attempt.ts'
 import { targetOf } from './first-attempts.ts'
 import type { LaneSender } from './lane-sender.ts'
 
@@ -44,18 +44,29 @@ export function createRedeliver(deps: RedeliverDependencies) {
       const { runId } = info.workflowExecution!
       const states = (await readDeliveryStates(deps.pool, { ...input, runId })).filter(isOpen)
       if (states.length === 0) return 'done'
+      const delivery = { groupId: input.groupId, runId, trigger: input.trigger, retried: input.retried }
       const armed = info.heartbeatDetails !== undefined && info.heartbeatDetails !== null
       const due = dueNow(states, armed)
       const beat = setInterval(() => Context.current().heartbeat('armed'), HEARTBEAT_MS)
       try {
-        const messages = await readMessages(deps.pool, deps.messages, due.map((state) => state.messageId))
+        const messages = await readMessages(
+          deps.pool,
+          deps.messages,
+          due.map((state) => state.messageId),
+        )
         const target = await targetOf(deps.configCache, input.endpointId, [...messages.values()])
         if (target === undefined && due.length > 0) {
           await endDeliveries(deps.pool, { ...input, messageIds: states.map((state) => state.messageId), state: 'dead' })
           return 'done'
         }
         const waiting = states.filter((state) => !due.includes(state)).map((state) => ({ nextAtMs: state.nextAtMs, reason: 'waits' }))
-        const sent = await Promise.all(due.map((state) => sendOne(deps, input, runId, state, target!.endpoint, messages.get(state.messageId)!)))
+        const sent = await Promise.all(
+          due.map((state) => {
+            const message = messages.get(state.messageId)!
+            const pair = { message, endpoint: target!.endpoint, attemptsBefore: state.attempts }
+            return sendOne(deps, { ...pair, ...delivery, lane: input.lane, hadRow: true, signal: deps.stopping })
+          }),
+        )
         return finish([...waiting, ...sent.flat()])
       } finally {
         clearInterval(beat)
@@ -85,27 +96,8 @@ function dueNow(states: readonly DeliveryState[], armed: boolean): readonly Deli
   return early ? states : due
 }
 
-async function sendOne(
-  deps: RedeliverDependencies,
-  input: EndpointDeliveriesInput & { readonly lane: Lane },
-  runId: string,
-  state: DeliveryState,
-  endpoint: NonNullable<Awaited<ReturnType<typeof targetOf>>>['endpoint'],
-  message: Parameters<LaneSender>[0]['message'],
-): Promise<Waiting[]> {
-  const attempt = {
-    message,
-    endpoint,
-    lane: input.lane,
-    groupId: input.groupId,
-    runId,
-    attemptsBefore: state.attempts,
-    hadRow: true,
-    trigger: input.trigger,
-    retried: input.retried,
-    signal: deps.stopping,
-  }
-  let sending = await deps.senders[input.lane](attempt)
+async function sendOne(deps: RedeliverDependencies, attempt: AttemptInput): Promise<Waiting[]> {
+  let sending = await deps.senders[attempt.lane](attempt)
   // Only the fast lane turns endpoints away.
   if (sending === 'slow') sending = await deps.senders.slow({ ...attempt, lane: 'slow' })
   if (typeof sending === 'string') return [{ nextAtMs: Date.now() + BUSY_RETRY_MS, reason: 'the endpoint has too many requests waiting' }]

@@ -5,35 +5,49 @@ export interface Slot {
   /** The endpoint has been silent too long: gives back what other endpoints share, keeps the endpoint's own count. */
   detach(): void
   /** @param answered whether the endpoint answered at all, within a second or later */
-  release(answered: 'quickly' | 'slowly' | 'never'): void
+  release(answered: Answered): void
 }
+
+export type Answered = 'quickly' | 'slowly' | 'never'
 
 /** Why no slot is to be had in this lane: the endpoint is slow, or has too many requests waiting. */
 export type Refusal = 'slow' | 'busy'
 
 /**
  * Requests in flight of one lane in this process: 10 for each endpoint and for each host, 100 in all (design sections 4, 7).
- * An endpoint begins with one request at a time and gets more as it answers, so that one that hangs holds one place of its
- * host's and not ten; while it is silent, and for a minute after it has not answered at all, it gets none here.
+ * An endpoint begins with few requests at a time and gets more as it answers, so that one that hangs holds one place of its
+ * host's and not ten. In a lane that turns slow endpoints away an endpoint gets none while it is silent, and for a minute
+ * after it has not answered at all.
  */
 export interface RequestSlots {
   acquire(endpointId: string, host: string): Slot | Promise<Slot | Refusal> | Refusal
 }
 
-const WAITING_PER_ENDPOINT_MAX = 300
+export interface RequestSlotsOptions {
+  /** Whether slow endpoints are turned away (the fast lane) or served like the others. */
+  readonly refuseSlow: boolean
+  /** Requests at a time that an endpoint has before it has answered, and while it does not. */
+  readonly startingLimit: number
+  readonly now?: () => number
+}
+
+// What would wait longer than this for its endpoint's turn is better off in an activity of its own.
+const LONGEST_WAIT_MS = 2000
 const SLOW_FOR_MS = 60_000
+const AVERAGE_WEIGHT = 0.1
 // Endpoints that nobody has sent to for long are forgotten beyond this number.
 const ENDPOINTS_REMEMBERED = 50_000
 
 interface EndpointState {
-  readonly id: string
   readonly host: HostState
   active: number
   limit: number
+  /** Moving average of how long a place is held. */
+  heldMs: number
   /** Requests detached and still unanswered. */
   silent: number
   slowUntilMs: number
-  readonly waiting: ((granted: Slot | Refusal) => void)[]
+  waiting: ((granted: Slot | Refusal) => void)[]
 }
 
 interface HostState {
@@ -43,113 +57,153 @@ interface HostState {
   readonly ring: Set<EndpointState>
 }
 
-/** @param refuseSlow whether slow endpoints are turned away (the fast lane) or served like the others */
-export function createRequestSlots(options: { refuseSlow: boolean; now?: () => number }): RequestSlots {
-  const now = options.now ?? Date.now
-  const hosts = new Map<string, HostState>()
-  const endpoints = new Map<string, EndpointState>()
-  // Hosts that could go on if the lane had room.
-  const blockedHosts = new Set<HostState>()
-  let laneActive = 0
+interface LaneState {
+  readonly options: RequestSlotsOptions
+  readonly now: () => number
+  hosts: Map<string, HostState>
+  readonly endpoints: Map<string, EndpointState>
+  /** Hosts that could go on if the lane had room. */
+  readonly blocked: Set<HostState>
+  active: number
+}
 
-  const isSlow = (endpoint: EndpointState) => options.refuseSlow && (endpoint.silent > 0 || endpoint.slowUntilMs > now())
-  const hasRoom = (endpoint: EndpointState) =>
-    endpoint.active < endpoint.limit && endpoint.host.active < LIMITS.connectionsPerHost && laneActive < LIMITS.requestsInFlightPerLane
-
-  const grant = (endpoint: EndpointState): Slot => {
-    endpoint.active++
-    endpoint.host.active++
-    laneActive++
-    let detached = false
-    let released = false
-    const giveBack = () => {
-      endpoint.host.active--
-      laneActive--
-      pump(endpoint.host)
-    }
-    return {
-      detach() {
-        if (detached || released) return
-        detached = true
-        endpoint.silent++
-        endpoint.limit = 1
-        if (options.refuseSlow) refuseWaiting(endpoint)
-        giveBack()
-      },
-      release(answered) {
-        if (released) return
-        released = true
-        endpoint.active--
-        if (detached) endpoint.silent--
-        learn(endpoint, answered)
-        if (detached) pump(endpoint.host)
-        else giveBack()
-      },
-    }
-  }
-  const learn = (endpoint: EndpointState, answered: 'quickly' | 'slowly' | 'never') => {
-    if (answered === 'quickly') {
-      endpoint.limit = Math.min(LIMITS.endpointInFlightPerWorker, endpoint.limit * 2)
-      endpoint.slowUntilMs = 0
-    } else if (answered === 'never') {
-      endpoint.limit = 1
-      endpoint.slowUntilMs = now() + SLOW_FOR_MS
-    }
-  }
-  const refuseWaiting = (endpoint: EndpointState) => {
-    endpoint.host.ring.delete(endpoint)
-    for (const give of endpoint.waiting.splice(0)) give('slow')
-  }
-  const pump = (host: HostState) => {
-    pumpHost(host)
-    for (const blocked of blockedHosts) {
-      if (laneActive >= LIMITS.requestsInFlightPerLane) return
-      pumpHost(blocked)
-    }
-  }
-  const pumpHost = (host: HostState) => {
-    blockedHosts.delete(host)
-    for (const endpoint of host.ring) {
-      if (host.active >= LIMITS.connectionsPerHost) return
-      if (laneActive >= LIMITS.requestsInFlightPerLane) {
-        blockedHosts.add(host)
-        return
-      }
-      if (!hasRoom(endpoint)) continue
-      host.ring.delete(endpoint)
-      const give = endpoint.waiting.shift()!
-      const slot = grant(endpoint)
-      if (endpoint.waiting.length > 0) host.ring.add(endpoint)
-      give(slot)
-    }
-  }
-  const stateOf = (endpointId: string, hostName: string): EndpointState => {
-    const known = endpoints.get(endpointId)
-    if (known?.host.name === hostName) return known
-    let host = hosts.get(hostName)
-    if (host === undefined) hosts.set(hostName, (host = { name: hostName, active: 0, ring: new Set() }))
-    const fresh: EndpointState = { id: endpointId, host, active: 0, limit: 1, silent: 0, slowUntilMs: 0, waiting: [] }
-    if (endpoints.size >= ENDPOINTS_REMEMBERED) forgetIdle(endpoints)
-    endpoints.set(endpointId, fresh)
-    return fresh
-  }
+export function createRequestSlots(options: RequestSlotsOptions): RequestSlots {
+  const lane: LaneState = { options, now: options.now ?? Date.now, hosts: new Map(), endpoints: new Map(), blocked: new Set(), active: 0 }
   return {
     acquire(endpointId, hostName) {
-      const endpoint = stateOf(endpointId, hostName)
-      if (isSlow(endpoint)) return 'slow'
-      if (endpoint.waiting.length === 0 && hasRoom(endpoint)) return grant(endpoint)
-      if (endpoint.waiting.length >= WAITING_PER_ENDPOINT_MAX && options.refuseSlow) return 'busy'
+      const endpoint = endpointOf(lane, endpointId, hostName)
+      if (options.refuseSlow && isSlow(lane, endpoint)) return 'slow'
+      if (endpoint.waiting.length === 0 && hasRoom(lane, endpoint)) return grant(lane, endpoint)
+      if (options.refuseSlow && waitMs(endpoint) > LONGEST_WAIT_MS) return 'busy'
       return new Promise((give) => {
         endpoint.waiting.push(give)
         endpoint.host.ring.add(endpoint)
-        if (endpoint.host.active < LIMITS.connectionsPerHost && laneActive >= LIMITS.requestsInFlightPerLane) blockedHosts.add(endpoint.host)
+        if (lane.active >= LIMITS.requestsInFlightPerLane) lane.blocked.add(endpoint.host)
       })
     },
   }
 }
 
-function forgetIdle(endpoints: Map<string, EndpointState>): void {
-  for (const [id, endpoint] of endpoints) {
-    if (endpoint.active === 0 && endpoint.waiting.length === 0) endpoints.delete(id)
+function isSlow(lane: LaneState, endpoint: EndpointState): boolean {
+  return endpoint.silent > 0 || endpoint.slowUntilMs > lane.now()
+}
+
+function waitMs(endpoint: EndpointState): number {
+  return (endpoint.waiting.length * endpoint.heldMs) / endpoint.limit
+}
+
+function hasRoom(lane: LaneState, endpoint: EndpointState): boolean {
+  const { host } = endpoint
+  return endpoint.active < endpoint.limit && host.active < LIMITS.connectionsPerHost && lane.active < LIMITS.requestsInFlightPerLane
+}
+
+function grant(lane: LaneState, endpoint: EndpointState): Slot {
+  endpoint.active++
+  endpoint.host.active++
+  lane.active++
+  const grantedAtMs = lane.now()
+  let detached = false
+  let released = false
+  return {
+    detach() {
+      if (detached || released) return
+      detached = true
+      endpoint.silent++
+      endpoint.limit = lane.options.startingLimit
+      if (lane.options.refuseSlow) refuseWaiting(endpoint)
+      giveBack(lane, endpoint.host)
+    },
+    release(answered) {
+      if (released) return
+      released = true
+      endpoint.active--
+      endpoint.heldMs += (lane.now() - grantedAtMs - endpoint.heldMs) * AVERAGE_WEIGHT
+      learn(lane, endpoint, answered)
+      if (detached) {
+        endpoint.silent--
+        pump(lane, endpoint.host)
+      } else {
+        giveBack(lane, endpoint.host)
+      }
+    },
   }
+}
+
+function giveBack(lane: LaneState, host: HostState): void {
+  host.active--
+  lane.active--
+  pump(lane, host)
+}
+
+function learn(lane: LaneState, endpoint: EndpointState, answered: Answered): void {
+  if (answered === 'quickly') {
+    endpoint.limit = Math.min(LIMITS.endpointInFlightPerWorker, endpoint.limit * 2)
+    endpoint.slowUntilMs = 0
+  } else if (answered === 'never') {
+    endpoint.limit = lane.options.startingLimit
+    endpoint.slowUntilMs = lane.now() + SLOW_FOR_MS
+  }
+}
+
+function refuseWaiting(endpoint: EndpointState): void {
+  endpoint.host.ring.delete(endpoint)
+  const refused = endpoint.waiting
+  endpoint.waiting = []
+  for (const give of refused) give('slow')
+}
+
+/** Gives places that have become free to those who wait: of this host first, then of hosts that the lane's bound held up. */
+function pump(lane: LaneState, host: HostState): void {
+  pumpHost(lane, host)
+  for (const blocked of lane.blocked) {
+    if (lane.active >= LIMITS.requestsInFlightPerLane) return
+    pumpHost(lane, blocked)
+  }
+}
+
+function pumpHost(lane: LaneState, host: HostState): void {
+  lane.blocked.delete(host)
+  for (const endpoint of host.ring) {
+    if (host.active >= LIMITS.connectionsPerHost) return
+    if (lane.active >= LIMITS.requestsInFlightPerLane) {
+      lane.blocked.add(host)
+      return
+    }
+    if (!hasRoom(lane, endpoint)) continue
+    host.ring.delete(endpoint)
+    const give = endpoint.waiting.shift()!
+    const slot = grant(lane, endpoint)
+    // At the end of the ring: the next place is another endpoint's.
+    if (endpoint.waiting.length > 0) host.ring.add(endpoint)
+    give(slot)
+  }
+}
+
+function endpointOf(lane: LaneState, endpointId: string, hostName: string): EndpointState {
+  const known = lane.endpoints.get(endpointId)
+  if (known?.host.name === hostName) return known
+  if (lane.endpoints.size >= ENDPOINTS_REMEMBERED) forgetIdle(lane)
+  let host = lane.hosts.get(hostName)
+  if (host === undefined) {
+    host = { name: hostName, active: 0, ring: new Set() }
+    lane.hosts.set(hostName, host)
+  }
+  const endpoint: EndpointState = {
+    host,
+    active: 0,
+    limit: lane.options.startingLimit,
+    heldMs: 0,
+    silent: 0,
+    slowUntilMs: 0,
+    waiting: [],
+  }
+  lane.endpoints.set(endpointId, endpoint)
+  return endpoint
+}
+
+function forgetIdle(lane: LaneState): void {
+  for (const [id, endpoint] of lane.endpoints) {
+    if (endpoint.active === 0 && endpoint.waiting.length === 0) lane.endpoints.delete(id)
+  }
+  lane.hosts = new Map([...lane.endpoints.values()].map(({ host }) => [host.name, host]))
 }

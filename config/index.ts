@@ -60,8 +60,14 @@ const environment = z.object({
   TIDINGS_TEMPORAL_UI_PORT: integer(0, 65_535, 8233),
   TIDINGS_POSTGRES_PORT: integer(0, 65_535, 5871),
   TIDINGS_DATABASE_POOL: integer(2, 200, 10),
-  DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL').optional(),
-  TEMPORAL_ADDRESS: z.string().regex(/^[^/\s]+:\d+$/, 'must be host:port').optional(),
+  DATABASE_URL: z
+    .string()
+    .regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL')
+    .optional(),
+  TEMPORAL_ADDRESS: z
+    .string()
+    .regex(/^[^/\s]+:\d+$/, 'must be host:port')
+    .optional(),
   TEMPORAL_NAMESPACE: z.string().min(2).optional(),
 })
 

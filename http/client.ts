@@ -79,14 +79,14 @@ interface LanePool {
 }
 
 /**
- * undici offers these limits: connections of a host, idle time, lifetime (checked when a connection is next used), requests of
- * a connection. The bound over all hosts is ours: requests in flight by the callers' slots, idle connections by `idle`.
+ * undici offers these limits: idle time, lifetime (checked when a connection is next used), requests of a connection. Its bound
+ * for a host is not used: it would count requests that hang, which must not keep the host's other endpoints waiting. Requests
+ * in flight are bounded by the callers' slots (activities/request-slots.ts), idle connections by `idle`.
  */
 function createLanePool(connect: buildConnector.connector): LanePool {
   const idle = createIdleConnections(LIMITS.requestsInFlightPerLane)
   const agent = new Agent({
     connect: idle.counted(connect),
-    connections: LIMITS.connectionsPerHost,
     pipelining: 1,
     allowH2: false,
     keepAliveTimeout: LIMITS.connectionIdleMs,

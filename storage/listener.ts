@@ -10,11 +10,7 @@ const RECONNECT_MS = 500
  * Holds one connection that listens. `onGap` runs after every connect, the first included: what was notified while there
  * was no connection is not known, so the caller drops or re-reads what depends on it.
  */
-export function listen(
-  databaseUrl: string,
-  channels: Readonly<Record<string, (payload: string) => void>>,
-  onGap: () => void,
-): Listener {
+export function listen(databaseUrl: string, channels: Readonly<Record<string, (payload: string) => void>>, onGap: () => void): Listener {
   let client: pg.Client | undefined
   let stopped = false
   let timer: NodeJS.Timeout | undefined

@@ -158,7 +158,9 @@ async function writeRecords(pool: Pool, records: readonly Record[], groups: read
   })
   return rows.map((row) => ({
     endpointId: row.endpoint_id,
-    wakeAtMs: Math.min(...waiting.filter((one) => one.endpointId === row.endpoint_id && one.change.state === 'parked').map((one) => nextAtMs(one)!)),
+    wakeAtMs: Math.min(
+      ...waiting.filter((one) => one.endpointId === row.endpoint_id && one.change.state === 'parked').map((one) => nextAtMs(one)!),
+    ),
   }))
 }
 

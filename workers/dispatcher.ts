@@ -1,31 +1,16 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import type { CoLocatedDispatcher } from '../api/intake.ts'
 import { createFairQueue } from '../domain/fair-queue.ts'
 import type { NewMessage } from '../domain/message.ts'
 import { TRIGGER_SCHEDULED } from '../domain/outcome.ts'
-import { claimExpiredGroup, claimRows, claimWaiting, deleteGroup, type OutboxRow } from '../storage/outbox.ts'
+import { claimRows, type OutboxRow } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
+import { createGroupStarter, type GroupStarter } from './group-starter.ts'
 import type { StartFanOut } from './start-fan-out.ts'
+import { createSweeper, GROUP_LEASE_MS } from './sweeper.ts'
 
-/** How long a recorded group is its dispatcher's before a sweeper may start it too. */
-export const GROUP_LEASE_MS = 10_000
-/** Rows younger than this are left to the process that accepted them. */
-const SWEEP_AFTER_MS = 5000
-const SWEEP_EVERY_MS = 1000
-
-/** What the intake of the same process hands over, so that nothing is read back. */
-export interface LocalDispatcher {
-  /** True where a group could be started at once: the accept statement then fixes what it stores as a group. */
-  readonly idle: boolean
-  /** Starts a group that the accept statement has fixed. */
-  startGroup(groupId: string, messages: readonly NewMessage[]): void
-  /** Takes what was stored ungrouped into the next group. */
-  offer(messages: readonly NewMessage[]): void
-}
-
-export interface Dispatcher extends LocalDispatcher {
-  /** Rows were put into the outbox by another process, or for resending. */
-  wake(): void
+export interface Dispatcher extends CoLocatedDispatcher {
   stop(): Promise<void>
 }
 
@@ -37,108 +22,72 @@ export interface DispatcherDependencies {
 }
 
 /**
+ * Least time between two starts while events queue. A start costs the machine some 20 ms of CPU whatever is in it, so events
+ * that arrive faster than that share one; an event that comes alone is started at once.
+ */
+const LINGER_MS = 30
+
+/**
  * Starts fan-outs for groups that are fixed in Postgres, one at a time: while a start is in flight what arrives waits and
  * the next group takes it all (more starts in flight made groups smaller and everything slower).
  */
 export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
   const { pool, log, groupMaxMessages } = deps
+  const starter = createGroupStarter(deps)
+  const sweeper = createSweeper({ pool, starter, groupMaxMessages, log })
   const waiting = createFairQueue<OutboxRow>()
-  const stop = new AbortController()
-  let busy = false
-  let reachable = true
-  let woken = false
-  let sweeping: Promise<void> = Promise.resolve()
+  let stopped = false
+  let running: Promise<void> | undefined
 
-  const start = async (groupId: string, rows: readonly OutboxRow[]): Promise<boolean> => {
+  const run = async (first: () => Promise<unknown>) => {
     try {
-      const started = await deps.startFanOut(groupId, rows)
-      // An older start has it; its first record may have come before the rows were put here, so they go now.
-      if (started === 'already started') await deleteGroup(pool, groupId)
-      if (!reachable) log.info('temporal.reached')
-      reachable = true
-      return true
-    } catch (error) {
-      // The group stays recorded; when its lease runs out a sweep starts it under the same id.
-      if (reachable) log.warn({ err: error }, 'temporal.unreachable')
-      reachable = false
-      return false
-    }
-  }
-  const claimLocal = async (): Promise<{ groupId: string; rows: OutboxRow[] } | undefined> => {
-    const rows = waiting.take(groupMaxMessages)
-    if (rows.length === 0) return undefined
-    const claimed = await claimRows(pool, rows.map((row) => row.id), GROUP_LEASE_MS)
-    return claimed && { groupId: claimed.groupId, rows: rows.filter((row) => claimed.ids.has(row.id)) }
-  }
-  const run = async (first: () => Promise<void>) => {
-    busy = true
-    try {
+      let startedAtMs = Date.now()
       await first()
-      while (waiting.size > 0 && !stop.signal.aborted) {
+      while (waiting.size > 0 && !stopped) {
+        if (waiting.size < groupMaxMessages) await pause(Math.max(0, startedAtMs + LINGER_MS - Date.now()))
+        startedAtMs = Date.now()
         // While Temporal cannot be reached rows wait in Postgres, not here.
-        if (!reachable) waiting.take(waiting.size)
-        const group = await claimLocal()
-        if (group !== undefined) await start(group.groupId, group.rows)
+        if (!starter.reachable) waiting.take(waiting.size)
+        await startWaiting(pool, starter, waiting.take(groupMaxMessages))
       }
     } catch (error) {
+      // What was taken is in Postgres, ungrouped or leased: the sweep has it.
       log.warn({ err: error }, 'dispatch.failed')
     } finally {
-      busy = false
+      running = undefined
     }
   }
-  const sweepOnce = async (minAgeMs: number) => {
-    for (;;) {
-      if (stop.signal.aborted) return
-      const expired = await claimExpiredGroup(pool, GROUP_LEASE_MS)
-      if (expired !== undefined) {
-        if (!(await start(expired.groupId, expired.rows))) return
-        continue
-      }
-      const rows = await claimWaiting(pool, groupMaxMessages, minAgeMs, GROUP_LEASE_MS)
-      const first = rows[0]
-      if (first === undefined || !(await start(first.id, rows))) return
-    }
-  }
-  const sweep = async () => {
-    while (!stop.signal.aborted) {
-      const minAgeMs = woken ? 0 : SWEEP_AFTER_MS
-      woken = false
-      try {
-        await sweepOnce(minAgeMs)
-      } catch (error) {
-        log.warn({ err: error }, 'sweep.failed')
-      }
-      if (!woken) await pause(SWEEP_EVERY_MS, undefined, { signal: wakeSignal() }).catch(() => undefined)
-    }
-  }
-  let wakeUp = new AbortController()
-  const wakeSignal = () => (wakeUp = new AbortController()).signal
-  sweeping = sweep()
-
   return {
     get idle() {
-      return !busy && reachable && waiting.size === 0 && !stop.signal.aborted
+      return running === undefined && starter.reachable && waiting.size === 0 && !stopped
     },
     startGroup(groupId, messages) {
-      void run(async () => {
-        await start(groupId, messages.map(toRow))
-      })
+      running = run(() => starter.start(groupId, messages.map(toRow)))
     },
     offer(messages) {
-      if (!reachable) return
+      if (!starter.reachable || stopped) return
       for (const message of messages) waiting.push(message.appId, toRow(message))
-      if (!busy) void run(() => Promise.resolve())
+      running ??= run(() => Promise.resolve())
     },
-    wake() {
-      woken = true
-      wakeUp.abort()
-    },
+    wake: () => sweeper.wake(),
     async stop() {
-      stop.abort()
-      wakeUp.abort()
-      await sweeping
+      stopped = true
+      await sweeper.stop()
+      await running
     },
   }
+}
+
+/** Fixes rows as a group, as far as no other dispatcher has, and starts it. */
+async function startWaiting(pool: Pool, starter: GroupStarter, rows: readonly OutboxRow[]): Promise<void> {
+  if (rows.length === 0) return
+  const ids = rows.map((row) => row.id)
+  const claimed = await claimRows(pool, ids, GROUP_LEASE_MS)
+  if (claimed === undefined) return
+  await starter.start(
+    claimed.groupId,
+    rows.filter((row) => claimed.ids.has(row.id)),
+  )
 }
 
 function toRow(message: NewMessage): OutboxRow {

@@ -1,0 +1,67 @@
+import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { ReadinessChecks } from '../api/dependencies.ts'
+import { createIntake } from '../api/intake.ts'
+import { createApi } from '../api/server.ts'
+import type { Dispatcher } from './dispatcher.ts'
+import type { Parts } from './parts.ts'
+import { createFindFanOut, createReplays } from './replays.ts'
+import type { Stack } from './stack.ts'
+import { GROUP_LEASE_MS } from './sweeper.ts'
+
+const DRAIN_MS = 2000
+const PROBE_TIMEOUT_MS = 2000
+
+/**
+ * Starts the API.
+ * @param dispatcher of the same process, if it has one
+ * @returns its URL
+ */
+export async function startApiServer(parts: Parts, dispatcher: Dispatcher | undefined, stack: Stack): Promise<string> {
+  const { config, pool, client, messages } = parts
+  const intake = createIntake({ pool, messages, dispatcher, groupLeaseMs: GROUP_LEASE_MS })
+  const api = createApi({
+    ...parts,
+    intake,
+    replays: createReplays(client),
+    findFanOut: createFindFanOut(client),
+    readiness: readinessOf(parts),
+  })
+  const server = await new Promise<Server>((resolve, reject) => {
+    const listening = api.listen(config.port, config.host, (error?: Error) => (error === undefined ? resolve(listening) : reject(error)))
+  })
+  stack.push(async () => {
+    await closeServer(server)
+    await intake.drained()
+  })
+  const { port } = server.address() as AddressInfo
+  return `http://${config.host === '0.0.0.0' ? '127.0.0.1' : config.host}:${port}`
+}
+
+/** Requests under way are answered; a connection that stays open longer is cut. */
+async function closeServer(server: Server): Promise<void> {
+  const cut = setTimeout(() => server.closeAllConnections(), DRAIN_MS)
+  await new Promise((resolve) => {
+    server.close(resolve)
+    server.closeIdleConnections()
+  })
+  clearTimeout(cut)
+}
+
+function readinessOf(parts: Parts): ReadinessChecks {
+  const { pool, connection, config } = parts
+  const describe = () => connection.workflowService.describeNamespace({ namespace: config.temporalNamespace })
+  return {
+    postgres: () => reasonFrom(() => pool.query('SELECT 1')),
+    temporal: () => reasonFrom(() => connection.withDeadline(Date.now() + PROBE_TIMEOUT_MS, describe)),
+  }
+}
+
+async function reasonFrom(probe: () => Promise<unknown>): Promise<string> {
+  try {
+    await probe()
+    return ''
+  } catch (error) {
+    return error instanceof Error && error.message !== '' ? error.message.split('\n')[0]! : 'no answer'
+  }
+}

@@ -1,0 +1,73 @@
+import { randomBytes } from 'node:crypto'
+import type { WorkflowBundle } from '@temporalio/worker'
+import { createActivities } from '../activities/index.ts'
+import type { RunMemory } from '../activities/run-memory.ts'
+import type { Config } from '../config/index.ts'
+import type { Lane } from '../domain/names.ts'
+import { createAddressGuard } from '../http/address-guard.ts'
+import { createHttpClient } from '../http/client.ts'
+import { createRecorder } from '../storage/recorder.ts'
+import { createMailboxes } from './mailboxes.ts'
+import type { Parts } from './parts.ts'
+import type { Stack } from './stack.ts'
+import { createWorkers } from './temporal.ts'
+
+export interface WorkersOptions {
+  /** Set where this process serves the fan-out queue. */
+  readonly bundle: WorkflowBundle | undefined
+  readonly lanes: readonly Lane[]
+  readonly partitions: readonly number[]
+  readonly drainMs: number
+  readonly runs: RunMemory
+}
+
+export interface StartedWorkers {
+  /** Rejects when a worker fails for good; otherwise never settles. */
+  readonly failed: Promise<never>
+}
+
+/** Starts the workers of this process, and what their activities need. */
+export async function startWorkers(parts: Parts, options: WorkersOptions, stack: Stack): Promise<StartedWorkers> {
+  const { config, pool, client, log } = parts
+  const mailboxes = createMailboxes({ client, pool, partitions: config.partitions, log, sweep: options.bundle !== undefined })
+  const recorder = createRecorder({ pool, onWake: (wake) => mailboxes.wake(wake) })
+  stack.push(async () => {
+    await recorder.drained()
+    await mailboxes.stop()
+  })
+  const http = createHttpClient({ guard: createGuard(config), requestTimeoutMs: config.requestTimeoutMs })
+  stack.push(() => http.close())
+  const stopping = new AbortController()
+  const processId = randomBytes(6).toString('hex')
+  const activities = createActivities({
+    ...parts,
+    recorder,
+    client: http,
+    runs: options.runs,
+    policy: config.retry,
+    retryTimeScale: config.retryTimeScale,
+    requestTimeoutMs: config.requestTimeoutMs,
+    svixHeaders: config.svixHeaders,
+    stopping: stopping.signal,
+    processId,
+  })
+  const { connection } = parts
+  const workers = await createWorkers({ ...options, connection, namespace: config.temporalNamespace, activities, processId })
+  stack.push(async () => {
+    workers.shutdown()
+    // Requests still in flight then are given up as interrupted, so that the tasks that made them can be completed.
+    const giveUp = setTimeout(() => stopping.abort(), options.drainMs)
+    await workers.ended.catch((error: unknown) => log.error({ err: error }, 'worker.failed'))
+    clearTimeout(giveUp)
+  })
+  const failed = workers.ended.then(() => new Promise<never>(() => undefined))
+  failed.catch(() => undefined)
+  return { failed }
+}
+
+function createGuard(config: Config) {
+  // The built-in inbox of a development service is on this machine, where nothing else may be reached.
+  const inboxes =
+    config.environment === 'development' ? ['127.0.0.1', 'localhost'].map((host) => `http://${host}:${config.port}/inbox/`) : []
+  return createAddressGuard({ allowSubnets: config.allowSubnets, requireHttps: config.requireHttps, allowedOrigins: inboxes })
+}

@@ -1,0 +1,58 @@
+import type { Client } from '@temporalio/client'
+import { NativeConnection } from '@temporalio/worker'
+import type { Logger } from 'pino'
+import type { Config } from '../config/index.ts'
+import { createCipher, type Cipher } from '../storage/cipher.ts'
+import { createConfigCache, type ConfigCache } from '../storage/config-cache.ts'
+import { createMessageCache, type MessageCache } from '../storage/messages.ts'
+import { createPool, type Pool } from '../storage/pool.ts'
+import type { Stack } from './stack.ts'
+import { createClient } from './temporal.ts'
+
+/** A configuration with all that a running service needs. */
+export type ServiceConfig = Config & {
+  readonly databaseUrl: string
+  readonly temporalAddress: string
+  readonly jwtSecret: string
+  readonly encryptionKey: string
+}
+
+/** What every role of a process shares. */
+export interface Parts {
+  readonly config: ServiceConfig
+  readonly pool: Pool
+  readonly cipher: Cipher
+  readonly configCache: ConfigCache
+  readonly messages: MessageCache
+  readonly connection: NativeConnection
+  readonly client: Client
+  readonly log: Logger
+}
+
+/** @throws where a part of the configuration is missing, or Temporal cannot be reached */
+export async function connectParts(config: Config, log: Logger, stack: Stack): Promise<Parts> {
+  const complete = requireComplete(config)
+  const pool = createPool(complete.databaseUrl, config.databasePool)
+  stack.push(() => pool.end())
+  const cipher = createCipher(complete.encryptionKey)
+  const connection = await NativeConnection.connect({ address: complete.temporalAddress })
+  stack.push(() => connection.close())
+  return {
+    config: complete,
+    pool,
+    cipher,
+    configCache: createConfigCache({ pool, cipher }),
+    messages: createMessageCache(),
+    connection,
+    client: createClient(connection, config.temporalNamespace),
+    log,
+  }
+}
+
+function requireComplete(config: Config): ServiceConfig {
+  const { databaseUrl, temporalAddress, jwtSecret, encryptionKey } = config
+  if (databaseUrl === undefined || temporalAddress === undefined || jwtSecret === undefined || encryptionKey === undefined) {
+    throw new Error('the service needs DATABASE_URL, TEMPORAL_ADDRESS, TIDINGS_JWT_SECRET and TIDINGS_ENCRYPTION_KEY')
+  }
+  return { ...config, databaseUrl, temporalAddress, jwtSecret, encryptionKey }
+}
