@@ -9,9 +9,9 @@ export interface RunMemory {
   get(runId: string): Map<string, Promise<Disposition>> | undefined
   /** Begins to remember a run. */
   begin(runId: string): Map<string, Promise<Disposition>>
-  /** The dispatcher of this process has started this group: its first execution here needs no look back. */
+  /** The first task of this group has been handed to this process: its first execution needs no look back. */
   expectGroup(groupId: string): void
-  /** Whether this process has started the group and has not seen it yet; true once. */
+  /** Whether this execution can only be the group's first; true once. */
   takeExpected(groupId: string): boolean
 }
 
@@ -23,10 +23,12 @@ export function pairKey(messageId: string, endpointId: string): string {
 const REMEMBER_MS = 60_000
 const PAIRS_MAX = 300_000
 const EXPECTED_MAX = 10_000
+// A task that was handed to this process and lost is executed again after its timeout of 10 s, perhaps elsewhere first.
+const EXPECTED_FOR_MS = 5000
 
 export function createRunMemory(now: () => number = Date.now): RunMemory {
   const runs = new Map<string, { readonly atMs: number; readonly pairs: Map<string, Promise<Disposition>> }>()
-  const expected = new Set<string>()
+  const expected = new Map<string, number>()
 
   const forgetOld = () => {
     let pairs = 0
@@ -48,8 +50,12 @@ export function createRunMemory(now: () => number = Date.now): RunMemory {
     },
     expectGroup(groupId) {
       if (expected.size >= EXPECTED_MAX) expected.clear()
-      expected.add(groupId)
+      expected.set(groupId, now())
     },
-    takeExpected: (groupId) => expected.delete(groupId),
+    takeExpected(groupId) {
+      const sinceMs = expected.get(groupId)
+      expected.delete(groupId)
+      return sinceMs !== undefined && sinceMs > now() - EXPECTED_FOR_MS
+    },
   }
 }

@@ -18,7 +18,7 @@ export interface StartFanOutDependencies {
   readonly partitions: number
   /** Set where a worker of this process polls the fan-out queue: the server hands it the first task with the start. */
   readonly eager: boolean
-  /** Told before the start, so that this process knows the group when its first task comes. */
+  /** Told when the start has brought its first task along: no other process can have executed anything of the group. */
   readonly onStart: (groupId: string) => void
 }
 
@@ -36,9 +36,8 @@ export function createStartFanOut(deps: StartFanOutDependencies): StartFanOut {
       partitions: deps.partitions,
     }
     const applications = [...new Set(rows.map((row) => row.appId))]
-    deps.onStart(groupId)
     try {
-      await client.connection.withDeadline(Date.now() + START_DEADLINE_MS, () =>
+      const { eagerlyStarted } = await client.connection.withDeadline(Date.now() + START_DEADLINE_MS, () =>
         client.workflow.start('fanOut', {
           workflowId: fanOutWorkflowId(groupId),
           taskQueue: FAN_OUT_TASK_QUEUE,
@@ -53,6 +52,7 @@ export function createStartFanOut(deps: StartFanOutDependencies): StartFanOut {
           staticSummary: summarise(rows.length, applications),
         }),
       )
+      if (eagerlyStarted) deps.onStart(groupId)
       return 'started'
     } catch (error) {
       if (error instanceof WorkflowExecutionAlreadyStartedError) return 'already started'
