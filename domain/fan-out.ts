@@ -93,7 +93,8 @@ export interface MailboxDrain {
 }
 
 export interface ReplayInput extends ReplayRequest {
-  readonly taskId: string
+  /** Absent where an operator has started the workflow by hand: its workflow id takes the place. */
+  readonly taskId?: string
   /** Set after continue-as-new. */
   readonly progress?: ReplayProgress
 }
@@ -107,7 +108,7 @@ export interface ReplayProgress {
 }
 
 export interface ReplayPageInput {
-  readonly request: ReplayInput
+  readonly request: ReplayInput & { readonly taskId: string }
   readonly afterMessageId?: string
   readonly limit: number
 }

@@ -1,4 +1,5 @@
 import {
+  ApplicationFailure,
   condition,
   continueAsNew,
   defineQuery,
@@ -18,6 +19,7 @@ export const cancel = defineSignal('cancel')
 export const progress = defineQuery<ReplayProgress>('progress')
 
 const DEFAULT_RATE_PER_SECOND = 100
+const MAX_RATE_PER_SECOND = 1000
 const MESSAGES_PER_PAGE = 100
 
 const { enqueueReplay } = proxyActivities<Activities>({
@@ -27,6 +29,7 @@ const { enqueueReplay } = proxyActivities<Activities>({
 
 /** Sends the messages of a time range again, at a bounded rate, through the outbox. */
 export async function replay(input: ReplayInput): Promise<ReplayProgress> {
+  const request = checked(input)
   let now: ReplayProgress = input.progress ?? { state: 'running', deliveries: 0 }
   const change = (changes: Partial<ReplayProgress>) => {
     now = { ...now, ...changes }
@@ -43,7 +46,7 @@ export async function replay(input: ReplayInput): Promise<ReplayProgress> {
   for (;;) {
     await condition(() => now.state !== 'paused')
     if (!isRunning()) return now
-    const page = await enqueueReplay({ request: input, afterMessageId: now.afterMessageId, limit })
+    const page = await enqueueReplay({ request, afterMessageId: now.afterMessageId, limit })
     if (page.afterMessageId === undefined) {
       if (isRunning()) change({ state: 'completed' })
       return now
@@ -52,4 +55,22 @@ export async function replay(input: ReplayInput): Promise<ReplayProgress> {
     await sleep((page.deliveries / rate) * 1000)
     if (workflowInfo().continueAsNewSuggested) await continueAsNew<typeof replay>({ ...input, progress: now })
   }
+}
+
+/**
+ * Operators start replays by hand, so the input is checked here. A replay without a task id is known by its workflow id.
+ * @throws {ApplicationFailure} that names what is wrong, and ends the workflow
+ */
+function checked(input: ReplayInput): ReplayInput & { readonly taskId: string } {
+  const problems: string[] = []
+  if (typeof input.applicationId !== 'string') problems.push('applicationId must be an application id')
+  for (const field of ['since', 'until'] as const) {
+    if (Number.isNaN(Date.parse(input[field]))) problems.push(`${field} must be a time such as 2026-11-23T00:00:00Z`)
+  }
+  if (input.status !== undefined && !['all', 'failed', 'missing'].includes(input.status))
+    problems.push('status must be all, failed or missing')
+  const rate = input.ratePerSecond ?? DEFAULT_RATE_PER_SECOND
+  if (!(rate >= 1 && rate <= MAX_RATE_PER_SECOND)) problems.push(`ratePerSecond must be 1 to ${MAX_RATE_PER_SECOND}`)
+  if (problems.length > 0) throw ApplicationFailure.nonRetryable(problems.join('; '), 'InvalidReplay')
+  return { ...input, taskId: input.taskId ?? workflowInfo().workflowId }
 }
