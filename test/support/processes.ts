@@ -17,6 +17,7 @@ export interface RunningProcess {
   signal(signal: NodeJS.Signals): void
   /** Exit code, or the signal that ended it. */
   readonly ended: Promise<number | NodeJS.Signals>
+  hasEnded(): boolean
 }
 
 export interface SpawnOptions {
@@ -78,6 +79,7 @@ export function spawnProcess(command: string, args: readonly string[], options: 
     line,
     signal: (signal) => void child.kill(signal),
     ended,
+    hasEnded: () => over,
   }
 }
 
