@@ -14,8 +14,7 @@ after(() => stage.close())
 test('kill -9 of the API loses nothing that was accepted, and sends nothing twice', async (t) => {
   const [api] = await Promise.all([stage.startApi(), stage.startWorker('dispatcher'), stage.startWorker('delivery')])
   const { account, report } = await publishAndStrike(t, stage, async () => {
-    api.signal('SIGKILL')
-    await api.ended
+    await stage.end(api, 'SIGKILL')
     await stage.startApi()
   })
   assert.ok(report.failedTries > 0, 'no publisher noticed the kill')

@@ -89,17 +89,19 @@ export interface Account {
   readonly waiting: number
   /** Requests beyond the first that healthy endpoints got, by pair. */
   readonly duplicates: ReadonlyMap<string, number>
-  /** Requests that the failing endpoint got and that no attempt in Postgres tells of. */
+  /** Requests that no attempt in Postgres tells of: in flight, or answered and unrecorded, when their process was killed. */
   readonly unrecorded: number
 }
 
 /**
  * Holds every accepted event against what arrived and what Postgres says: each pair with a healthy endpoint has arrived and
- * has a success, each pair with the failing endpoint has an attempt and a row that waits or is dead.
+ * has a success, each pair with the failing endpoint has an attempt and a row that waits or is dead. What is recorded as
+ * delivered must not have been sent again, whoever was killed.
  */
 export async function account(pool: Pool, targets: Targets, events: number): Promise<Account> {
   const books = await readBooks(pool, targets.appId)
   const lost: string[] = []
+  const repeated: string[] = []
   const duplicates = new Map<string, number>()
   const totals = { delivered: 0, waiting: 0, unrecorded: 0 }
   assert.equal(books.messages.size, events, 'events stored')
@@ -109,9 +111,12 @@ export async function account(pool: Pool, targets: Targets, events: number): Pro
     for (const endpointId of targets.healthy) {
       const pair = pairOf(messageId, endpointId)
       const arrived = targets.arrivals.get(pair) ?? 0
-      if (arrived === 0 || (books.attempts.get(pair)?.successes ?? 0) === 0 || books.waiting.has(pair)) lost.push(pair)
+      const { all = 0, successes = 0 } = books.attempts.get(pair) ?? {}
+      if (arrived === 0 || successes === 0 || books.waiting.has(pair)) lost.push(pair)
       else totals.delivered++
+      if (successes > 1) repeated.push(pair)
       if (arrived > 1) duplicates.set(pair, arrived - 1)
+      totals.unrecorded += Math.max(0, arrived - all)
     }
     const pair = pairOf(messageId, targets.failing)
     const attempts = books.attempts.get(pair)?.all ?? 0
@@ -120,6 +125,7 @@ export async function account(pool: Pool, targets: Targets, events: number): Pro
     totals.unrecorded += Math.max(0, (targets.arrivals.get(pair) ?? 0) - attempts)
   }
   assert.deepEqual(lost.slice(0, 10), [], `${lost.length} pairs are lost`)
+  assert.deepEqual(repeated.slice(0, 10), [], `${repeated.length} pairs were sent again though their delivery was recorded`)
   return { ...totals, duplicates }
 }
 

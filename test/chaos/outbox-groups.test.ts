@@ -23,7 +23,15 @@ after(async () => {
 
 function newMessages(count: number): NewMessage[] {
   const nowMs = Date.now()
-  const common = { appId: 'app_1', eventType: 'a.b', eventId: null, channels: null, payload: '{}', createdAtMs: nowMs, expiresAtMs: nowMs + 1e6 }
+  const common = {
+    appId: 'app_1',
+    eventType: 'a.b',
+    eventId: null,
+    channels: null,
+    payload: '{}',
+    createdAtMs: nowMs,
+    expiresAtMs: nowMs + 1e6,
+  }
   return Array.from({ length: count }, () => ({ ...common, id: newId('msg', nowMs) })).sort((a, b) => (a.id < b.id ? -1 : 1))
 }
 
@@ -31,9 +39,16 @@ test('two dispatchers that claim the same waiting rows never make two groups of 
   const messages = newMessages(3)
   await acceptMessages(pool, messages, false, 0)
   const swept = await claimWaiting(pool, 1, 0, LEASE_MS)
-  assert.deepEqual(swept.map((row) => row.id), [messages[0]!.id])
+  assert.deepEqual(
+    swept.map((row) => row.id),
+    [messages[0]!.id],
+  )
   // The process that accepted them has all three in its queue still.
-  const local = await claimRows(pool, messages.map((message) => message.id), LEASE_MS)
+  const local = await claimRows(
+    pool,
+    messages.map((message) => message.id),
+    LEASE_MS,
+  )
   assert.deepEqual([...local!.ids], [messages[1]!.id, messages[2]!.id])
   assert.equal(local!.groupId, messages[1]!.id)
   await deleteGroup(pool, messages[0]!.id)

@@ -48,9 +48,10 @@ export async function publishAndStrike(t: TestContext, stage: Stage, strike: (ta
     const taken = await account(pool, targets, EVENTS)
     assert.equal(report.accepted + report.conflicts, EVENTS)
     assert.equal(taken.delivered + taken.waiting, EVENTS * ENDPOINTS)
+    assert.deepEqual(stage.fallen(), [], 'processes ended that nobody had killed')
     t.diagnostic(
       `settled at ${seconds()}: ${taken.delivered} delivered, ${taken.waiting} still scheduled, 0 lost, ` +
-        `${sum(taken.duplicates.values())} duplicates, ${taken.unrecorded} unrecorded requests at the failing endpoint`,
+        `${sum(taken.duplicates.values())} duplicates at healthy endpoints, ${taken.unrecorded} requests without a record`,
     )
     return { report, account: taken, targets }
   } catch (error) {

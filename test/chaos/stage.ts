@@ -31,6 +31,14 @@ export interface Stage {
   readonly pool: Pool
   startApi(): Promise<RunningProcess>
   startWorker(role: WorkerRole): Promise<RunningProcess>
+  /** `npm start` without servers of its own: API, dispatcher and delivery in one process. */
+  startAll(): Promise<RunningProcess>
+  /** Ends a process that this stage has started, and waits for its end. */
+  end(service: RunningProcess, signal: 'SIGKILL' | 'SIGTERM'): Promise<number | NodeJS.Signals>
+  /** Kills all services, and keeps the servers for the next test. */
+  endAll(): Promise<void>
+  /** Services that have ended without being told to. */
+  fallen(): number[]
   /** kill -9 of the server and of every process it has. */
   killPostgres(): Promise<void>
   /** On the same data directory and port. */
@@ -66,7 +74,7 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
     startTemporal({ program, dataDir: dataDirs.temporal, namespace: NAMESPACE, port: ports.temporal, uiPort: ports.ui })
 
   const servers: { postgres?: EmbeddedPostgres; temporal?: EmbeddedTemporal } = {}
-  const services: RunningProcess[] = []
+  const services = createServices()
   const started = await Promise.allSettled([runPostgres(), runTemporal()])
   if (started[0].status === 'fulfilled') servers.postgres = started[0].value
   if (started[1].status === 'fulfilled') servers.temporal = started[1].value
@@ -84,7 +92,7 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
     const service = spawnScript(script, args, {
       env: { ...serviceEnvironment(servers.postgres!.url, ports, scratch.path), ...options.env },
     })
-    services.push(service)
+    services.add(service)
     await service.line(ready)
     return service
   }
@@ -94,6 +102,8 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
     pool,
     startApi: () => run('cli/api.ts', [], /^tidings ready/),
     startWorker: (role) => run('cli/worker.ts', ['--role', role], /^tidings worker ready/),
+    startAll: () => run('cli/start.ts', [], /^tidings ready/),
+    ...services,
     async killPostgres() {
       const { pid, ended } = servers.postgres!
       const children = childrenOf(pid)
@@ -109,15 +119,36 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
     },
     signalTemporal: (signal) => void process.kill(servers.temporal!.pid, signal),
     openFanOuts: () => countOpenFanOuts(`127.0.0.1:${ports.temporal}`),
-    logs: () => services.map((one) => `--- process ${one.pid}\n${tail(one.stdout())}\n${tail(one.stderr())}`).join('\n'),
     async close() {
-      for (const service of services) service.signal('SIGKILL')
-      await Promise.all(services.map((service) => service.ended))
+      await services.endAll()
       await pool.end()
       await stopServers()
       await assertNoProcessNames(scratch.path)
       scratch.remove()
     },
+  }
+}
+
+/** The processes of one stage. */
+function createServices() {
+  const running = new Set<RunningProcess>()
+  const started: RunningProcess[] = []
+  const fallen: number[] = []
+  const end = async (service: RunningProcess, signal: 'SIGKILL' | 'SIGTERM') => {
+    running.delete(service)
+    service.signal(signal)
+    return service.ended
+  }
+  return {
+    add(service: RunningProcess) {
+      running.add(service)
+      started.push(service)
+      void service.ended.then(() => running.delete(service) && fallen.push(service.pid))
+    },
+    end,
+    endAll: async () => void (await Promise.all([...running].map((service) => end(service, 'SIGKILL')))),
+    fallen: () => fallen,
+    logs: () => started.map((one) => `--- process ${one.pid}\n${tail(one.stdout())}\n${tail(one.stderr())}`).join('\n'),
   }
 }
 
