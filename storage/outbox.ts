@@ -30,7 +30,7 @@ WITH input AS MATERIALIZED (
     WITH ORDINALITY AS t (id, app_id, event_type, event_id, channels, payload, created_ms, expires_ms, position)
 ), claimed AS (
   INSERT INTO message_event_id (app_id, event_id, message_id)
-  SELECT app_id, event_id, id FROM input WHERE event_id IS NOT NULL ORDER BY app_id, event_id
+  SELECT app_id, event_id, id FROM input WHERE event_id IS NOT NULL ORDER BY app_id, event_id, position
   ON CONFLICT DO NOTHING RETURNING message_id
 ), accepted AS MATERIALIZED (
   SELECT input.* FROM input LEFT JOIN claimed ON claimed.message_id = input.id
