@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict'
+import { after, afterEach, before, test } from 'node:test'
+import { acceptMessages, deleteGroup } from '../../storage/outbox.ts'
+import { count, createStorage, newMessage, newMessages, type Storage } from './rows.ts'
+
+let storage: Storage
+
+before(async () => {
+  storage = await createStorage(12)
+})
+
+afterEach(() => storage.pool.query('TRUNCATE message, message_event_id, outbox'))
+after(() => storage.drop())
+
+async function outbox() {
+  const { rows } = await storage.pool.query<{ id: string; group_id: string | null; leased: boolean | null }>(
+    'SELECT id, group_id, leased_until > now() AS leased FROM outbox ORDER BY id',
+  )
+  return rows
+}
+
+test('messages and their outbox rows are stored, as one group that is leased to who stored them', async () => {
+  const messages = newMessages(5)
+  const result = await acceptMessages(storage.pool, messages, true, 10_000)
+  assert.deepEqual([...result.accepted].sort(), messages.map((one) => one.id).sort())
+  assert.equal(result.groupId, messages[0]!.id)
+  for (const row of await outbox()) assert.deepEqual([row.group_id, row.leased], [messages[0]!.id, true])
+})
+
+test('without a group the rows wait for whoever claims them', async () => {
+  const result = await acceptMessages(storage.pool, newMessages(3), false, 10_000)
+  assert.equal(result.groupId, undefined)
+  for (const row of await outbox()) assert.deepEqual([row.group_id, row.leased], [null, null])
+})
+
+test('what was published is what is stored', async () => {
+  const payload = '{"name":"Zoë \\u0000 ☃","n":1.0}'
+  const message = newMessage({ payload, channels: ['a', 'b'], eventId: 'e-1', createdAtMs: Date.UTC(2026, 0, 2, 3, 4, 5, 678) })
+  await acceptMessages(storage.pool, [message, newMessage({ channels: [] }), newMessage()], false, 0)
+  const { rows } = await storage.pool.query('SELECT payload, channels, event_id, created_at, app_id FROM message WHERE id = $1', [
+    message.id,
+  ])
+  assert.deepEqual(rows[0], { payload, channels: ['a', 'b'], event_id: 'e-1', created_at: new Date(message.createdAtMs), app_id: 'app_1' })
+  const others = await storage.pool.query('SELECT channels FROM message WHERE id <> $1 ORDER BY channels', [message.id])
+  assert.deepEqual(others.rows, [{ channels: [] }, { channels: null }])
+})
+
+test('of messages with one event id in one batch the one that was published first is stored', async () => {
+  for (let i = 0; i < 20; i++) {
+    const messages = newMessages(12).map((message, position) => ({ ...message, eventId: `batch ${i} event ${position % 3}` }))
+    const { accepted } = await acceptMessages(storage.pool, messages.toReversed(), true, 10_000)
+    assert.deepEqual(accepted, new Set(messages.slice(-3).map((one) => one.id)))
+  }
+  assert.equal(await count(storage.pool, 'message'), 60)
+  assert.equal(await count(storage.pool, 'outbox'), 60)
+})
+
+test('a conflict stores nothing, and the group is named after the first message that is stored', async () => {
+  const taken = newMessage({ eventId: 'taken' })
+  await acceptMessages(storage.pool, [taken], true, 10_000)
+  const [conflict, stored] = [newMessage({ eventId: 'taken' }), newMessage()]
+  const result = await acceptMessages(storage.pool, [conflict, stored], true, 10_000)
+  assert.deepEqual(result, { accepted: new Set([stored.id]), groupId: stored.id })
+  assert.deepEqual((await outbox()).map((row) => row.id).sort(), [taken.id, stored.id].sort())
+  const again = await acceptMessages(storage.pool, [newMessage({ eventId: 'taken' })], true, 10_000)
+  assert.deepEqual(again, { accepted: new Set(), groupId: undefined })
+  assert.equal(await count(storage.pool, 'message'), 2)
+})
+
+test('the same event id in another application is no conflict', async () => {
+  const messages = [newMessage({ eventId: 'e', appId: 'app_1' }), newMessage({ eventId: 'e', appId: 'app_2' })]
+  const { accepted } = await acceptMessages(storage.pool, messages, true, 10_000)
+  assert.equal(accepted.size, 2)
+})
+
+test('concurrent batches with the same event ids in any order store each once, without waiting for each other in a ring', async () => {
+  for (let round = 0; round < 10; round++) {
+    const batches = Array.from({ length: 10 }, (_, batch) => {
+      const messages = Array.from({ length: 30 }, (_, i) => newMessage({ eventId: `round ${round} event ${(i * 7 + batch * 11) % 30}` }))
+      return batch % 2 === 0 ? messages : messages.toReversed()
+    })
+    const results = await Promise.all(batches.map((batch) => acceptMessages(storage.pool, batch, true, 10_000)))
+    const accepted = results.flatMap((result) => [...result.accepted])
+    assert.equal(accepted.length, 30)
+    assert.equal(await count(storage.pool, 'message'), 30)
+    assert.deepEqual((await outbox()).map((row) => row.id).sort(), accepted.sort())
+    await storage.pool.query('TRUNCATE message, message_event_id, outbox')
+  }
+})
+
+test('a group that has reached Temporal leaves whole, and only it', async () => {
+  const first = await acceptMessages(storage.pool, newMessages(3), true, 10_000)
+  const second = await acceptMessages(storage.pool, newMessages(2), true, 10_000)
+  await deleteGroup(storage.pool, first.groupId!)
+  assert.deepEqual(new Set((await outbox()).map((row) => row.id)), second.accepted)
+})
