@@ -23,6 +23,8 @@ export interface PublishOptions {
   readonly appId: string
   readonly events: number
   readonly concurrency: number
+  /** Over all publishers; as fast as the API answers, unless set. */
+  readonly perSecond?: number
 }
 
 const TRY_TIMEOUT_MS = 10_000
@@ -36,13 +38,15 @@ export function publish(options: PublishOptions): Publishing {
   const report = { accepted: 0, conflicts: 0, failedTries: 0, slowestMs: 0 }
   let next = 0
   let stopped = false
+  const startedAt = performance.now()
   const publisher = async () => {
     while (next < options.events && !stopped) {
       const index = next++
+      if (options.perSecond !== undefined) await delay(Math.max(0, startedAt + (index * 1000) / options.perSecond - performance.now()))
       while (!stopped) {
-        const startedAt = performance.now()
+        const triedAt = performance.now()
         const status = await tryOnce(options, index)
-        report.slowestMs = Math.max(report.slowestMs, performance.now() - startedAt)
+        report.slowestMs = Math.max(report.slowestMs, performance.now() - triedAt)
         if (status === 202) report.accepted++
         else if (status === 409) report.conflicts++
         else if (status === 'no answer' || status >= 500) {
