@@ -40,6 +40,8 @@ export async function startApiServer(parts: Parts, dispatcher: Dispatcher | unde
 
 /** Requests under way are answered; a connection that stays open longer is cut. */
 async function closeServer(server: Server): Promise<void> {
+  // A busy client's connection is never idle, and would be cut in the middle of some later request.
+  server.prependListener('request', (_request, response) => response.setHeader('connection', 'close'))
   const cut = setTimeout(() => server.closeAllConnections(), DRAIN_MS)
   await new Promise((resolve) => {
     server.close(resolve)
