@@ -6,6 +6,7 @@ import {
   proxyLocalActivities,
   sleep,
   startChild,
+  workflowInfo,
 } from '@temporalio/workflow'
 import type { Activities } from '../activities/index.ts'
 import type { FanOutInput, FanOutResult, FirstAttemptsResult, PlannedEndpoint, Remaining } from '../domain/fan-out.ts'
@@ -154,6 +155,7 @@ async function startPart(input: FanOutInput, part: number, remaining: readonly R
     workflowId: fanOutWorkflowId(input.groupId, part),
     args: [{ ...input, messageIds, remaining }],
     parentClosePolicy: ParentClosePolicy.ABANDON,
+    typedSearchAttributes: workflowInfo().typedSearchAttributes,
   })
 }
 

@@ -11,7 +11,7 @@ let receiver: Receiver
 let status = 200
 
 before(async () => {
-  receiver = await startReceiver((one) => ({ status: one.path === '/switch' ? status : 200 }))
+  receiver = await startReceiver((one) => ({ status: one.path.startsWith('/switch') ? status : 200 }))
   // Waits of half a minute, so that operators find deliveries waiting.
   service = await startTestService({ env: { TIDINGS_RETRY_SCHEDULE: '30,30,30' } })
 })
