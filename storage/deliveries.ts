@@ -113,7 +113,10 @@ export async function overdueMailboxes(db: Queryable, graceMs: number, limit: nu
   return rows.map((row) => ({ endpointId: row.endpoint_id, wakeAtMs: row.wake_at.getTime() }))
 }
 
-/** Ends deliveries that wait, without a request: by an operator's decision, or because their endpoint is gone. */
+/**
+ * Ends deliveries that wait, without a request: by an operator's decision, or because their endpoint or their message is gone.
+ * A parked one that stayed would be due for ever.
+ */
 export async function endDeliveries(
   db: Queryable,
   input: { endpointId: string; messageIds: readonly string[]; groupId: string; state: 'dead' | 'skipped' },
@@ -121,7 +124,11 @@ export async function endDeliveries(
   await db.query({
     name: 'deliveries-end',
     text: `INSERT INTO delivery (message_id, endpoint_id, app_id, state, attempts, group_id)
-      SELECT id, $2, app_id, $3, 0, $4 FROM message WHERE id = ANY($1::text[]) ORDER BY id
+      SELECT asked.id, $2, coalesce(d.app_id, m.app_id), $3, 0, $4
+      FROM unnest($1::text[]) AS asked (id)
+      LEFT JOIN delivery d ON d.message_id = asked.id AND d.endpoint_id = $2
+      LEFT JOIN message m ON m.id = asked.id
+      WHERE coalesce(d.app_id, m.app_id) IS NOT NULL ORDER BY asked.id
       ON CONFLICT (message_id, endpoint_id) DO UPDATE SET state = excluded.state, next_at = NULL, updated_at = now()
       WHERE delivery.state IN ('retrying', 'parked')`,
     values: [input.messageIds, input.endpointId, input.state, input.groupId],
