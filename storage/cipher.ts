@@ -34,6 +34,7 @@ export function createCipher(keyText: string): Cipher {
         throw new CipherError('a stored secret was encrypted with another key: set TIDINGS_ENCRYPTION_KEY to the one used before')
       }
       const ivEnd = KEY_ID_BYTES + IV_BYTES
+      if (stored.length < ivEnd + TAG_BYTES) throw new CipherError('a stored secret does not decrypt: it was cut')
       const decipher = createDecipheriv('aes-256-gcm', key, stored.subarray(KEY_ID_BYTES, ivEnd))
       decipher.setAuthTag(stored.subarray(ivEnd, ivEnd + TAG_BYTES))
       try {

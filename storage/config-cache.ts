@@ -56,24 +56,29 @@ export function createConfigCache(deps: { pool: Pool; cipher: Cipher }): ConfigC
   const applications = new LRUCache<string, Promise<CachedApplication | undefined>>({ max: APPLICATIONS_MAX, ttl: TTL_MS })
   const endpoints = new LRUCache<string, Promise<CachedEndpoints>>({ max: APPLICATIONS_MAX, ttl: TTL_MS })
   const keysOf = new Map<string, Set<string>>()
+  let changes = 0
 
   return {
     application(orgId, idOrUid) {
       const key = `${orgId} ${idOrUid}`
       return cached(applications, key, async () => {
+        const asOf = changes
         const application = await loadApplication(pool, orgId, idOrUid)
-        if (application === undefined) applications.delete(key)
+        // Which application a key is of is only known now: a change of any, meanwhile, may have been of this one.
+        if (application === undefined || changes !== asOf) applications.delete(key)
         else remember(keysOf, application.id, key)
         return application
       })
     },
     endpoints: (appId) => cached(endpoints, appId, () => loadEndpoints(pool, cipher, appId)),
     forget(appId) {
+      changes++
       endpoints.delete(appId)
       for (const key of keysOf.get(appId) ?? []) applications.delete(key)
       keysOf.delete(appId)
     },
     forgetAll() {
+      changes++
       endpoints.clear()
       applications.clear()
       keysOf.clear()
