@@ -64,7 +64,8 @@ export function createRecorder(deps: { pool: Pool; onWake: (wake: MailboxWake) =
     onPassingFault: 'retry',
     async write(items) {
       const records = items.filter((item): item is Record => !('flush' in item))
-      const groups = groupsDone
+      // A copy: what is added while the write is under way is not in it.
+      const groups = [...groupsDone]
       const wakes = await writeRecords(deps.pool, records, groups)
       groupsDone = groupsDone.slice(groups.length)
       for (const wake of wakes) deps.onWake(wake)

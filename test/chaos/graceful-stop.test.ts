@@ -38,5 +38,6 @@ test('SIGTERM of a service that is one process: what it has accepted is delivere
     t.diagnostic(`the service took ${((performance.now() - startedAt) / 1000).toFixed(1)} s to stop`)
     await stage.startAll()
   })
+  assert.equal(outcome.report.conflicts, 0, 'an answer was cut off')
   assertNothingTwice(outcome)
 })

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { newId } from '../../domain/ids.ts'
 import type { NewMessage } from '../../domain/message.ts'
 import { acceptMessages, claimExpiredGroup, claimRows, claimWaiting, deleteGroup } from '../../storage/outbox.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
+import { createRecorder } from '../../storage/recorder.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 
 const LEASE_MS = 10_000
@@ -70,4 +72,22 @@ test('sweepers that race for expired groups get each one once, and do not wait f
   )
   const claimed = claims.flat()
   assert.equal(new Set(claimed).size, claimed.length, 'a group was claimed twice')
+})
+
+test('groups that reach their workflow while a write is under way leave the outbox with the next one', async () => {
+  const groups = Array.from({ length: 20 }, () => newMessages(2))
+  for (const messages of groups) await acceptMessages(pool, messages, true, LEASE_MS)
+  const recorder = createRecorder({ pool, onWake: () => undefined })
+  for (const [first] of groups) {
+    recorder.forgetGroup(first!.id)
+    void recorder.record({
+      ...{ messageId: first!.id, endpointId: 'ep_1', appId: 'app_1', trigger: 0, groupId: first!.id },
+      change: { state: 'dead', attempts: 1 },
+    })
+    await setImmediate()
+  }
+  await recorder.drained()
+  const ids = groups.map(([first]) => first!.id)
+  const { rowCount } = await pool.query('SELECT FROM outbox WHERE group_id = ANY($1::text[])', [ids])
+  assert.equal(rowCount, 0)
 })
