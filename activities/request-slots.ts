@@ -152,9 +152,12 @@ function refuseWaiting(endpoint: EndpointState): void {
   for (const give of refused) give('slow')
 }
 
-/** Gives places that have become free to those who wait: of this host first, then of hosts that the lane's bound held up. */
+/**
+ * Gives places that have become free to those who wait. This host goes behind those that the lane's bound held up: ten hosts
+ * that always have more to send would keep the lane to themselves.
+ */
 function pump(lane: LaneState, host: HostState): void {
-  pumpHost(lane, host)
+  if (host.ring.size > 0) lane.blocked.add(host)
   for (const blocked of lane.blocked) {
     if (lane.active >= LIMITS.requestsInFlightPerLane) return
     pumpHost(lane, blocked)
