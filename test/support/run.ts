@@ -13,6 +13,8 @@ import { parseArgs } from 'node:util'
 
 const ROOT = join(import.meta.dirname, '..', '..')
 const ALONE = /^test\/(chaos|cli|e2e)\//
+/** Looks at what all the others have left in Temporal and in the logs. */
+const LAST = /^test\/leaks\//
 const COUNT = /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) ([\d.]+)$/
 
 interface TestEvent {
@@ -64,11 +66,15 @@ async function round(chosen: readonly string[], concurrency: number): Promise<vo
 }
 
 await round(
-  files.filter((file) => !ALONE.test(file)),
+  files.filter((file) => !ALONE.test(file) && !LAST.test(file)),
   2,
 )
 await round(
   files.filter((file) => ALONE.test(file)),
+  1,
+)
+await round(
+  files.filter((file) => LAST.test(file)),
   1,
 )
 const startedFile = join(ROOT, files[0]!)

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import pino, { type Logger } from 'pino'
 import { Svix } from 'svix'
 import { createToken } from '../../api/token.ts'
@@ -30,6 +31,15 @@ export interface TestServiceOptions {
   readonly log?: Logger
 }
 
+/** All that services of this run log goes to files that the leak test reads; to the terminal where TIDINGS_TEST_LOG is set. */
+function runLog(): Logger {
+  const level = process.env['TIDINGS_TEST_LOG']
+  if (level !== undefined) return pino({ level })
+  const folder = process.env['TIDINGS_TEST_FOLDER']
+  if (folder === undefined) return pino({ level: 'silent' })
+  return pino({ level: 'trace' }, pino.destination({ dest: join(folder, 'logs', `${process.pid}.log`), mkdir: true, sync: true }))
+}
+
 /** Starts the whole service in this process, on a database and a namespace of its own. */
 export async function startTestService(options: TestServiceOptions = {}): Promise<TestService> {
   const [database, temporal] = await Promise.all([createTestDatabase(), startTestTemporal()])
@@ -49,7 +59,7 @@ export async function startTestService(options: TestServiceOptions = {}): Promis
     roles: options.roles ?? ['api', 'dispatcher', 'delivery'],
     lanes: LANES,
     partitions: Array.from({ length: config.partitions }, (_, i) => i),
-    log: options.log ?? pino({ level: process.env['TIDINGS_TEST_LOG'] ?? 'silent' }),
+    log: options.log ?? runLog(),
     drainMs: 1000,
   })
   const organisation = newId('org')
