@@ -1,0 +1,81 @@
+import { appendFileSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import { describe, runCommand } from '../cli/command.ts'
+import { CommandFailure, reasonOf } from '../cli/failure.ts'
+import { createProgress, type Progress } from '../cli/progress.ts'
+import { createCleanup, stopRequested, type Cleanup } from '../cli/stopping.ts'
+import { execute } from './driver.ts'
+import { HELP, readBenchOptions, type BenchOptions } from './options.ts'
+import { startOwnService, type Target } from './own-service.ts'
+import { createPublisher } from './publisher.ts'
+import type { Result } from './result.ts'
+import { scenarioOf } from './scenarios.ts'
+import { startSink } from './sink.ts'
+import { tables } from './table.ts'
+
+const SETTLE_MS = 2000
+
+await runCommand({ help: HELP, main })
+
+async function main(args: readonly string[]): Promise<number> {
+  const options = readBenchOptions(args)
+  const progress = createProgress()
+  const cleanup = createCleanup((error) => process.stderr.write(`tidings: while stopping: ${describe(error)}\n`))
+  const results: Result[] = []
+  const measuring = measure(options, cleanup, progress, results)
+  try {
+    const reason = await Promise.race([stopRequested(), measuring])
+    if (reason !== undefined) progress.say(`stopping (${reason})`)
+    if (results.length > 0) process.stdout.write(tables(results))
+    return reason === undefined ? 0 : 1
+  } finally {
+    measuring.catch(() => undefined)
+    await cleanup.run()
+  }
+}
+
+async function measure(options: BenchOptions, cleanup: Cleanup, progress: Progress, results: Result[]): Promise<undefined> {
+  const { target, died } = await findTarget(options, cleanup, progress)
+  const publisher = createPublisher(target.url, target.token)
+  cleanup.add(() => publisher.close())
+  const sink = await startSink()
+  cleanup.add(() => sink.stop())
+  const bench = { publisher, sink, groups: target.groups, databaseUrl: target.databaseUrl }
+  for (let rep = 1; rep <= options.repetitions; rep++) {
+    for (const name of options.scenarios) {
+      const running = execute(bench, scenarioOf(name, options.retry), rep)
+      running.catch(() => undefined)
+      const result = await progress.step(`${name}, repetition ${rep} of ${options.repetitions}`, () => Promise.race([running, died]))
+      results.push(result)
+      progress.say(brief(result))
+      if (options.out !== undefined) append(options.out, result)
+      await delay(SETTLE_MS)
+    }
+  }
+  return undefined
+}
+
+async function findTarget(options: BenchOptions, cleanup: Cleanup, progress: Progress): Promise<{ target: Target; died: Promise<never> }> {
+  const { target: given, groups, databaseUrl } = options
+  if (given !== undefined) return { target: { ...given, groups, databaseUrl }, died: new Promise<never>(() => undefined) }
+  const starting = startOwnService()
+  // A stop that comes while it starts waits for it, so that it leaves nothing.
+  cleanup.add(async () => (await starting.catch(() => undefined))?.stop())
+  const service = await progress.step('starting a service', () => starting)
+  return { target: service, died: service.died }
+}
+
+function brief(result: Result): string {
+  const { latency, retry } = result
+  const late = retry === undefined ? '' : `; retries late p50 ${retry.left.p50_ms}, p99 ${retry.left.p99_ms}, max ${retry.left.max_ms} ms`
+  const counts = `${result.accepted} accepted at ${result.accepted_per_s}/s, ${result.delivered} delivered at ${result.deliveries_per_s}/s`
+  return `${counts}, ${result.lost} lost, p50 ${latency.p50_ms}, p99 ${latency.p99_ms} ms${late}; load ${result.load1_max}`
+}
+
+function append(file: string, result: Result): void {
+  try {
+    appendFileSync(file, `${JSON.stringify(result)}\n`)
+  } catch (cause) {
+    throw new CommandFailure('usage', `--out: ${file} cannot be written (${reasonOf(cause)})`, { cause })
+  }
+}

@@ -1,0 +1,54 @@
+import type { Distribution } from './statistics.ts'
+
+/**
+ * One run of one scenario: a line of the JSON file. Names and meanings are those of the Go harness, whose `summary` reads these
+ * lines too. Latency, lost, duplicated and deliveries/s are of the endpoints that are not down.
+ */
+export interface Result {
+  readonly peer: string
+  readonly scenario: string
+  readonly rep: number
+  readonly start: string
+  readonly f: number
+  readonly healthy_f: number
+  readonly m: number
+  readonly c: number
+  readonly rate?: number | undefined
+  readonly accepted: number
+  readonly publish_errors: number
+  readonly first_error?: string | undefined
+  readonly publish_seconds: number
+  readonly total_seconds: number
+  readonly accepted_per_s: number
+  readonly deliveries_per_s: number
+  readonly delivered: number
+  readonly lost: number
+  readonly duplicated: number
+  readonly timed_out?: string | undefined
+  readonly latency: Distribution
+  readonly publish_latency: Distribution
+  readonly hang_peak: number
+  readonly unhealthy_hits: number
+  /** Seconds, by process group; `driver+sink` is this process. */
+  readonly cpu_s: Readonly<Record<string, number>>
+  readonly cpu_s_total: number
+  /** What the machine's other processes used. */
+  readonly other_cpu_s: number
+  readonly load1_max: number
+  readonly retry?: Lateness | undefined
+}
+
+/** How late retries left, against the time that the attempt before had recorded for them (`attempt.next_attempt_at`). */
+export interface Lateness {
+  readonly retries: number
+  /** Deliveries that waited at one moment, at most. */
+  readonly waiting_max: number
+  /** Retries that were due in one second, at most: more than the machine can do is late whatever the timers do. */
+  readonly due_per_s_max: number
+  /** The request was signed and handed to its connection (`attempt.created_at`). */
+  readonly left: Distribution
+  /** The request's body was at the sink. */
+  readonly arrived: Distribution
+  /** `left`, by the number of the retry. */
+  readonly left_by_retry: readonly Distribution[]
+}

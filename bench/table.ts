@@ -1,0 +1,58 @@
+import type { Result } from './result.ts'
+import { spreadOf } from './statistics.ts'
+
+type Column = readonly [heading: string, value: (result: Result) => number]
+
+const RATES: readonly Column[] = [
+  ['accepted/s', (result) => result.accepted_per_s],
+  ['deliveries/s', (result) => result.deliveries_per_s],
+  ['p50 ms', (result) => result.latency.p50_ms],
+  ['p99 ms', (result) => result.latency.p99_ms],
+  ['lost', (result) => result.lost],
+  ['dup', (result) => result.duplicated],
+  ['errors', (result) => result.publish_errors],
+]
+
+const COSTS: readonly Column[] = [
+  ['CPU s others', (result) => result.other_cpu_s],
+  ['load', (result) => result.load1_max],
+]
+
+const LATENESS: readonly Column[] = [
+  ['retries', ({ retry }) => retry?.retries ?? 0],
+  ['waiting at once', ({ retry }) => retry?.waiting_max ?? 0],
+  ['due in one s', ({ retry }) => retry?.due_per_s_max ?? 0],
+  ['p50 ms late', ({ retry }) => retry?.left.p50_ms ?? 0],
+  ['p99 ms late', ({ retry }) => retry?.left.p99_ms ?? 0],
+  ['max ms late', ({ retry }) => retry?.left.max_ms ?? 0],
+  ['p99 ms to the sink', ({ retry }) => retry?.arrived.p99_ms ?? 0],
+  ['load', (result) => result.load1_max],
+]
+
+/** Markdown tables: what was measured, and how late retries were. Cells are min/median/max of the repetitions. */
+export function tables(results: readonly Result[]): string {
+  const shown = results.filter(({ scenario }) => scenario !== 'S0')
+  const groups = [...new Set(shown.flatMap(({ cpu_s: cpu }) => Object.keys(cpu)))]
+  const cpu = groups.map((name): Column => [`CPU s ${name}`, (result) => result.cpu_s[name] ?? 0])
+  const parts = [table(shown, [...RATES, ...cpu, ...COSTS])]
+  const retries = shown.filter(({ retry }) => retry !== undefined)
+  if (retries.length > 0) parts.push(table(retries, LATENESS))
+  const givenUp = shown.filter((result) => result.timed_out !== undefined)
+  parts.push(...givenUp.map((result) => `${result.scenario}, repetition ${result.rep}: given up, ${result.timed_out}`))
+  const refused = shown.filter((result) => result.first_error !== undefined)
+  parts.push(...refused.map((result) => `${result.scenario}, repetition ${result.rep}: ${result.first_error}`))
+  return `${parts.join('\n\n')}\n`
+}
+
+function table(results: readonly Result[], columns: readonly Column[]): string {
+  const scenarios = [...new Set(results.map(({ scenario }) => scenario))]
+  const rows = [['scenario', ...columns.map(([heading]) => heading)]]
+  for (const scenario of scenarios) {
+    const some = results.filter((result) => result.scenario === scenario)
+    rows.push([scenario, ...columns.map(([, value]) => spreadOf(some.map(value)))])
+  }
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)))
+  const line = (cells: readonly string[]) => `| ${cells.map((cell, i) => cell.padEnd(widths[i]!)).join(' | ')} |`
+  const [head, ...body] = rows.map(line)
+  return [head, line(widths.map((width) => '-'.repeat(width))), ...body].join('\n')
+}
