@@ -51,7 +51,7 @@ test('two dispatchers that claim the same waiting rows never make two groups of 
     messages.map((message) => message.id),
     LEASE_MS,
   )
-  assert.deepEqual([...local!.ids], [messages[1]!.id, messages[2]!.id])
+  assert.deepEqual([...local!.ids].sort(), [messages[1]!.id, messages[2]!.id])
   assert.equal(local!.groupId, messages[1]!.id)
   await deleteGroup(pool, messages[0]!.id)
   const { rowCount } = await pool.query('SELECT FROM outbox WHERE group_id = $1', [local!.groupId])
