@@ -117,7 +117,7 @@ test('an endpoint that hangs holds up neither its neighbours nor the fan-out, an
     (list) => list.data.length >= 3,
     40_000,
   )
-  assert.ok(hanging.data.every((attempt) => attempt.status === 2 && attempt.responseStatusCode === 0))
+  assert.ok(hanging.data.every((attempt) => Number(attempt.status) === 2 && attempt.responseStatusCode === 0))
 })
 
 test('a message is resent by hand once, whatever the endpoint answers', async () => {
@@ -130,7 +130,7 @@ test('a message is resent by hand once, whatever the endpoint answers', async ()
     () => service.svix.messageAttempt.listByMsg(appId, message.id),
     (list) => list.data.length === 2,
   )
-  assert.deepEqual(attempts.data.map((attempt) => attempt.triggerType).sort(), [0, 1])
+  assert.deepEqual(new Set(attempts.data.map((attempt) => Number(attempt.triggerType))), new Set([0, 1]))
 })
 
 test('an endpoint whose secret is rotated gets both signatures for a day', async () => {

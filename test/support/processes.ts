@@ -95,11 +95,6 @@ export function spawnScript(script: string, args: readonly string[] = [], option
   return spawnProcess(process.execPath, ['--disable-warning=ExperimentalWarning', join(ROOT, script), ...args], options)
 }
 
-/** Starts a command as the npm scripts do, through the bootstrap. */
-export function spawnCommand(script: string, args: readonly string[] = [], options: SpawnOptions = {}): RunningProcess {
-  return spawnProcess('node', [join(ROOT, 'cli', 'bootstrap.mjs'), script, ...args], options)
-}
-
 /** Running processes whose command line holds the text (a data directory, say), this one excepted. Linux only. */
 export function processesNaming(text: string): { readonly pid: number; readonly command: string }[] {
   return readdirSync('/proc')
