@@ -7,3 +7,6 @@ export const CONFIG_CHANNEL = 'tidings_config'
 export async function notifyConfigChange(db: Queryable, appId: string): Promise<void> {
   await db.query('SELECT pg_notify($1, $2)', [CONFIG_CHANNEL, appId])
 }
+
+/** Channel on which every process hears of messages whose payload was expunged; the payload is the message's id. */
+export const EXPUNGED_CHANNEL = 'tidings_expunged'

@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import { createRunMemory } from '../activities/run-memory.ts'
 import type { Config } from '../config/index.ts'
 import type { Lane } from '../domain/names.ts'
-import { CONFIG_CHANNEL } from '../storage/config-changes.ts'
+import { CONFIG_CHANNEL, EXPUNGED_CHANNEL } from '../storage/config-changes.ts'
 import { listen } from '../storage/listener.ts'
 import { OUTBOX_CHANNEL } from '../storage/outbox.ts'
 import { startApiServer } from './api-server.ts'
@@ -78,13 +78,15 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
 }
 
 function listenForChanges(parts: Parts, dispatcher: Dispatcher | undefined, stack: Stack): void {
-  const { config, configCache } = parts
+  const { config, configCache, messages } = parts
   const channels = {
     [CONFIG_CHANNEL]: (appId: string) => configCache.forget(appId),
+    [EXPUNGED_CHANNEL]: (messageId: string) => void messages.delete(messageId),
     ...(dispatcher === undefined ? {} : { [OUTBOX_CHANNEL]: () => dispatcher.wake() }),
   }
   const listener = listen(config.databaseUrl, channels, () => {
     configCache.forgetAll()
+    messages.clear()
     dispatcher?.wake()
   })
   stack.push(() => listener.stop())

@@ -1,3 +1,4 @@
+import { EXPUNGED_CHANNEL } from '../config-changes.ts'
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from '../page.ts'
 import type { Queryable } from '../pool.ts'
 
@@ -91,7 +92,12 @@ export async function listMessages(
 
 /** Deletes the text of a message; it can never be sent again. */
 export async function expungeMessage(db: Queryable, messageId: string): Promise<void> {
-  await db.query('UPDATE message SET payload = NULL WHERE id = $1', [messageId])
+  // In one statement, so that processes hear of it when it is committed, and drop what they have in memory.
+  await db.query(
+    `WITH expunged AS (UPDATE message SET payload = NULL WHERE id = $1 RETURNING id)
+      SELECT pg_notify($2, id) FROM expunged`,
+    [messageId, EXPUNGED_CHANNEL],
+  )
 }
 
 /** A message that no endpoint is routed to: the caller sends it where it wants through the outbox. */

@@ -30,7 +30,7 @@ const requestsOf = (messageId: string, path?: string) =>
   receiver.received.filter((one) => one.headers['webhook-id'] === messageId && (path === undefined || one.path === path))
 
 async function applicationWith(...paths: string[]) {
-  const application = await service.svix.application.create({ name: paths.join(' ') })
+  const application = await service.svix.application.create({ name: ['outcomes', ...paths].join(' ') })
   const endpoints = []
   for (const path of paths) endpoints.push(await service.svix.endpoint.create(application.id, { url: `${receiver.url}${path}` }))
   return { appId: application.id, endpoints }
@@ -39,7 +39,7 @@ async function applicationWith(...paths: string[]) {
 const publish = (appId: string) => service.svix.message.create(appId, { eventType: 'invoice.paid', payload: { amount: 1 } })
 
 interface DeadLetter {
-  readonly messageId: string
+  readonly msgId: string
   readonly endpointId: string
 }
 
@@ -139,4 +139,18 @@ test('an endpoint whose secret is rotated gets both signatures for a day', async
   const message = await publish(appId)
   const [one] = await receiver.waitFor(1, { matches: (received) => received.headers['webhook-id'] === message.id })
   assert.equal(one!.headers['webhook-signature']!.split(' ').length, 2)
+})
+
+test('an expunged payload is not sent again, and its delivery ends', async () => {
+  const { appId } = await applicationWith()
+  await service.svix.endpoint.create(appId, { url: `${receiver.url}/down` })
+  const message = await publish(appId)
+  await receiver.waitFor(1, { matches: (one) => one.headers['webhook-id'] === message.id })
+  await service.svix.message.expungeContent(appId, message.id)
+  const [letter] = await eventually(
+    () => deadLetters(appId),
+    (letters) => letters.length === 1,
+  )
+  assert.equal(letter!.msgId, message.id)
+  assert.ok(requestsOf(message.id).length < 6)
 })
