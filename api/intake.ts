@@ -47,7 +47,8 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
   })
   return {
     async accept(message) {
-      if ((await commits.add(message)) === 'conflict') throw new EventIdConflictError(`a message with eventId ${message.eventId} exists already`)
+      if ((await commits.add(message)) === 'conflict')
+        throw new EventIdConflictError(`a message with eventId ${message.eventId} exists already`)
     },
     async sendAgain(redeliveries: readonly Redelivery[]) {
       await enqueueRedeliveries(pool, redeliveries, newId('out'))
