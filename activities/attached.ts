@@ -13,7 +13,7 @@ export function createAttached(deps: { inFlight: InFlight }) {
      * @returns ids of the messages that have to be sent (again) by another activity
      */
     async attachToRequests(input: EndpointDeliveriesInput): Promise<string[]> {
-      const { runId } = activityInfo().workflowExecution!
+      const runId = input.sentInRunId ?? activityInfo().workflowExecution!.runId
       const beat = setInterval(() => Context.current().heartbeat(), HEARTBEAT_MS)
       try {
         const open = await Promise.all(

@@ -14,6 +14,8 @@ export interface FanOutInput {
   readonly partitions: number
   /** Set in `fan-out/<group>/<n>`: what the first attempts of the group left over. */
   readonly remaining?: readonly Remaining[]
+  /** Set with it: where the requests of `attach` are in flight. */
+  readonly sentBy?: { readonly processId: string; readonly runId: string }
 }
 
 /**
@@ -69,6 +71,8 @@ export interface EndpointDeliveriesInput {
   readonly messageIds: readonly string[]
   readonly trigger: AttemptTrigger
   readonly retried: boolean
+  /** The run that sent what is attached to; absent: the caller's own. */
+  readonly sentInRunId?: string
 }
 
 /** What a fan-out tells of itself when it ends. */

@@ -36,7 +36,7 @@ export async function fanOut(input: FanOutInput): Promise<FanOutResult> {
     for (const chunk of chunks(byEndpoint(remaining), LIMITS.pendingActivitiesPerWorkflow)) {
       state.continued += chunk.length
       if (state.pending + chunk.length > LIMITS.pendingActivitiesPerWorkflow) {
-        await startPart(input, ++state.parts, chunk.flat())
+        await startPart(input, ++state.parts, processId, chunk.flat())
         continue
       }
       state.pending += chunk.length
@@ -52,7 +52,7 @@ export async function fanOut(input: FanOutInput): Promise<FanOutResult> {
       afterEndpointId = slice.nextAfterEndpointId
     } while (afterEndpointId !== undefined)
   } else {
-    await follow('', input.remaining)
+    await follow(input.sentBy?.processId ?? '', input.remaining)
   }
   await Promise.all(following)
   return { messages: input.messageIds.length, deliveredAtFirst: state.delivered, continued: state.continued }
@@ -111,7 +111,8 @@ async function attach(input: FanOutInput, processId: string, remaining: Remainin
     retry: { maximumAttempts: 1 },
   })
   try {
-    const messageIds = await attachToRequests({ ...deliveries(input), endpointId: remaining.endpointId, messageIds: remaining.messageIds })
+    const { endpointId, messageIds: sent } = remaining
+    const messageIds = await attachToRequests({ ...deliveries(input), endpointId, messageIds: sent, sentInRunId: input.sentBy?.runId })
     return { ...remaining, how: 'retry', messageIds }
   } catch (error) {
     if (error instanceof ActivityFailure) return { ...remaining, how: 'slow' }
@@ -149,11 +150,11 @@ function deliveries(input: FanOutInput) {
 }
 
 /** More endpoints than one workflow may have pending go on in a workflow of their own. */
-async function startPart(input: FanOutInput, part: number, remaining: readonly Remaining[]): Promise<void> {
+async function startPart(input: FanOutInput, part: number, processId: string, remaining: readonly Remaining[]): Promise<void> {
   const messageIds = [...new Set(remaining.flatMap((one) => one.messageIds))]
   await startChild('fanOut', {
     workflowId: fanOutWorkflowId(input.groupId, part),
-    args: [{ ...input, messageIds, remaining }],
+    args: [{ ...input, messageIds, remaining, sentBy: { processId, runId: workflowInfo().runId } }],
     parentClosePolicy: ParentClosePolicy.ABANDON,
     typedSearchAttributes: workflowInfo().typedSearchAttributes,
   })
