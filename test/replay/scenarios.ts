@@ -1,0 +1,170 @@
+import { randomBytes } from 'node:crypto'
+import { Client, Connection } from '@temporalio/client'
+import type { FanOutInput } from '../../domain/fan-out.ts'
+import { FAN_OUT_TASK_QUEUE, fanOutWorkflowId, mailboxWorkflowId, replayWorkflowId } from '../../domain/names.ts'
+import { createPool, type Pool } from '../../storage/pool.ts'
+import { startReceiver, type Receiver } from '../support/receiver.ts'
+import { startTestService, type TestService } from '../support/service.ts'
+
+/** Real parts, and what a scenario needs of them. */
+export interface Stage {
+  readonly service: TestService
+  readonly receiver: Receiver
+  readonly client: Client
+  readonly pool: Pool
+  stop(): Promise<void>
+}
+
+/** Runs a way that deliveries go; gives the ids of the workflows that carried them, all ended. */
+export type Scenario = (stage: Stage) => Promise<string[]>
+
+// Scaled by 0.02: 20 ms, 40 ms, then 1.8 s, which is beyond what an activity waits and parks in the mailbox.
+const ENVIRONMENT = { TIDINGS_RETRY_SCHEDULE: '1,2,90', TIDINGS_RETRY_TIME_SCALE: '0.02' }
+const HELD_MS = 1500
+
+/** The receiver answers by path: `/fail-<n>` fails the first n attempts of each message, `/slow` answers after its hold. */
+export async function startStage(): Promise<Stage> {
+  const receiver = await startReceiver((one, earlier) => {
+    if (one.path.startsWith('/slow')) return { status: 200, afterMs: HELD_MS }
+    return { status: earlier < Number(/^\/fail-(\d+)/.exec(one.path)?.[1] ?? 0) ? 500 : 200 }
+  })
+  const service = await startTestService({ env: ENVIRONMENT })
+  const connection = await Connection.connect({ address: service.temporal.address })
+  const client = new Client({ connection, namespace: service.temporal.namespace })
+  const pool = createPool(service.database.url, 2)
+  return {
+    service,
+    receiver,
+    client,
+    pool,
+    async stop() {
+      await pool.end()
+      await connection.close()
+      await service.stop()
+      await receiver.close()
+    },
+  }
+}
+
+export async function subscribe(stage: Stage, paths: readonly string[]) {
+  const { svix } = stage.service
+  const application = await svix.application.create({ name: 'scenario' })
+  const endpoints = []
+  for (const path of paths) endpoints.push(await svix.endpoint.create(application.id, { url: `${stage.receiver.url}${path}` }))
+  return { appId: application.id, endpointIds: endpoints.map((one) => one.id) }
+}
+
+export async function publish(stage: Stage, appId: string, count = 1): Promise<string[]> {
+  const { svix } = stage.service
+  const publishing = Array.from({ length: count }, (_, n) => svix.message.create(appId, { eventType: 'invoice.paid', payload: { n } }))
+  return (await Promise.all(publishing)).map((message) => message.id)
+}
+
+/** Waits for the first requests of the messages, then for the ends of the fan-outs that made them. */
+async function fanOutsOf(stage: Stage, messageIds: readonly string[], requests: number): Promise<string[]> {
+  await stage.receiver.waitFor(requests, { matches: (one) => messageIds.includes(one.headers['webhook-id'] ?? '') })
+  for (;;) {
+    const { rows } = await stage.pool.query<{ group_id: string; messages: number }>(
+      'SELECT group_id, count(DISTINCT message_id) AS messages FROM attempt WHERE message_id = ANY($1) GROUP BY group_id ORDER BY group_id',
+      [messageIds],
+    )
+    if (rows.reduce((sum, row) => sum + row.messages, 0) < messageIds.length) continue
+    return ended(
+      stage,
+      rows.map((row) => fanOutWorkflowId(row.group_id)),
+    )
+  }
+}
+
+async function ended(stage: Stage, workflowIds: string[]): Promise<string[]> {
+  for (const id of workflowIds) await stage.client.workflow.getHandle(id).result()
+  return workflowIds
+}
+
+/** Few deliveries: an activity per endpoint. Several messages, in as many groups as it happens. */
+const delivered: Scenario = async (stage) => {
+  const { appId } = await subscribe(stage, ['/a', '/b'])
+  return fanOutsOf(stage, await publish(stage, appId, 4), 8)
+}
+
+/** More than ten deliveries share local activities. */
+const many: Scenario = async (stage) => {
+  const { appId } = await subscribe(
+    stage,
+    Array.from({ length: 12 }, (_, i) => `/many/${i}`),
+  )
+  return fanOutsOf(stage, await publish(stage, appId), 12)
+}
+
+const nobody: Scenario = async (stage) => {
+  const { appId } = await subscribe(stage, [])
+  const [messageId] = await publish(stage, appId)
+  return ended(stage, [fanOutWorkflowId(messageId!)])
+}
+
+const failing: Scenario = async (stage) => {
+  const { appId } = await subscribe(stage, ['/fail-2', '/healthy'])
+  return fanOutsOf(stage, await publish(stage, appId), 4)
+}
+
+/** Held for more than a second: handed over to a remote activity that attaches. */
+const handedOver: Scenario = async (stage) => {
+  const { appId } = await subscribe(stage, ['/slow'])
+  return fanOutsOf(stage, await publish(stage, appId), 1)
+}
+
+const dead: Scenario = async (stage) => {
+  const { appId, endpointIds } = await subscribe(stage, ['/fail-99'])
+  await stage.pool.query(`UPDATE endpoint SET retry_schedule_ms = '{1000}' WHERE id = ANY($1)`, [endpointIds])
+  return fanOutsOf(stage, await publish(stage, appId), 2)
+}
+
+const parked: Scenario = async (stage) => {
+  const { appId, endpointIds } = await subscribe(stage, ['/fail-3'])
+  const fanOuts = await fanOutsOf(stage, await publish(stage, appId), 4)
+  return [...fanOuts, ...(await ended(stage, [mailboxWorkflowId(endpointIds[0]!)]))]
+}
+
+const replayed: Scenario = async (stage) => {
+  const since = new Date(Date.now() - 60_000)
+  const { appId, endpointIds } = await subscribe(stage, ['/fail-2'])
+  await stage.pool.query(`UPDATE endpoint SET retry_schedule_ms = '{1000}' WHERE id = ANY($1)`, [endpointIds])
+  const messageIds = await publish(stage, appId)
+  await fanOutsOf(stage, messageIds, 2)
+  const { id } = await stage.service.svix.endpoint.recover(appId, endpointIds[0]!, { since })
+  const [first] = await ended(stage, [replayWorkflowId(id)])
+  return [first!, ...(await fanOutsOf(stage, messageIds, 3)).slice(1)]
+}
+
+/** The process that has the requests is gone: after ten seconds the slow lane sends. */
+export const processGone: Scenario = async (stage) => {
+  const { appId } = await subscribe(stage, [])
+  const [messageId] = await publish(stage, appId)
+  await ended(stage, [fanOutWorkflowId(messageId!)])
+  const endpoint = await stage.service.svix.endpoint.create(appId, { url: `${stage.receiver.url}/gone` })
+  const input: FanOutInput = {
+    groupId: messageId!,
+    messageIds: [messageId!],
+    trigger: 0,
+    retried: true,
+    partitions: stage.service.config.partitions,
+    remaining: [{ endpointId: endpoint.id, host: '127.0.0.1', how: 'attach', messageIds: [messageId!] }],
+    sentBy: { processId: randomBytes(6).toString('hex'), runId: '00000000-0000-4000-8000-000000000000' },
+  }
+  const workflowId = fanOutWorkflowId(messageId!, 1)
+  await stage.client.workflow.start('fanOut', { workflowId, taskQueue: FAN_OUT_TASK_QUEUE, args: [input] })
+  await stage.receiver.waitFor(1, { matches: (one) => one.path === '/gone' })
+  return ended(stage, [workflowId])
+}
+
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  delivered,
+  many,
+  nobody,
+  failing,
+  'handed-over': handedOver,
+  dead,
+  parked,
+  replayed,
+  'process-gone': processGone,
+}
