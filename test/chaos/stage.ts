@@ -105,10 +105,10 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
     startAll: () => run('cli/start.ts', [], /^tidings ready/),
     ...services,
     async killPostgres() {
-      const { pid, ended } = servers.postgres!
+      const { pid, stop } = servers.postgres!
       const children = childrenOf(pid)
       for (const one of [pid, ...children]) signalIfThere(one, 'SIGKILL')
-      await ended
+      await stop()
     },
     async startPostgres() {
       servers.postgres = await runPostgres()
@@ -170,9 +170,10 @@ function serviceEnvironment(databaseUrl: string, ports: { api: number; temporal:
   }
 }
 
+/** `stop` waits for the end, which `ended` alone does not: an embedded server does not keep this process alive. */
 async function kill(server: EmbeddedTemporal): Promise<void> {
   signalIfThere(server.pid, 'SIGKILL')
-  await server.ended
+  await server.stop()
 }
 
 function signalIfThere(pid: number, signal: NodeJS.Signals): void {
