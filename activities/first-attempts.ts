@@ -8,6 +8,7 @@ import type {
   Remaining,
 } from '../domain/fan-out.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { TRIGGER_MANUAL } from '../domain/outcome.ts'
 import { takes } from '../domain/routing.ts'
 import { readRecordedAttempts } from '../storage/deliveries.ts'
 import type { CachedEndpoint, ConfigCache } from '../storage/config-cache.ts'
@@ -42,13 +43,17 @@ interface Target {
 interface Execution {
   readonly groupId: string
   readonly runId: string
-  readonly single: boolean
+  /** Whether rows of an earlier run or fan-out may wait, which a success ends. */
+  readonly mayHaveRows: boolean
   readonly trigger: 0 | 1
   readonly retried: boolean
   readonly pairs: Map<string, Promise<Disposition>>
 }
 
 const HOLD_CHECK_MS = 100
+
+/** Runs that nobody can have executed before: no row of theirs waits. */
+const firstExecutions = new WeakSet<Map<string, Promise<Disposition>>>()
 
 /** The two local activities of a fan-out's first attempts. */
 export function createFirstAttempts(deps: FirstAttemptsDependencies) {
@@ -141,14 +146,15 @@ async function beginExecution(deps: FirstAttemptsDependencies, input: FirstAttem
   if (pairs === undefined) {
     const recorded = expected ? [] : await readRecordedAttempts(deps.pool, input.messageIds, runId)
     pairs = deps.runs.get(runId) ?? deps.runs.begin(runId)
+    if (expected) firstExecutions.add(pairs)
     for (const { messageId, endpointId, delivered } of recorded) {
       // A failed one goes on as its row in `delivery` says, which the endpoint's retrying activity reads.
       const known: Disposition = delivered ? { kind: 'delivered' } : { kind: 'retrying', nextAtMs: 0, reason: 'recorded' }
       pairs.set(pairKey(messageId, endpointId), Promise.resolve(known))
     }
   }
-  const single = 'endpointId' in input && input.endpointId !== undefined
-  return { groupId: input.groupId, runId, single, trigger: input.trigger, retried: input.retried, pairs }
+  const mayHaveRows = !firstExecutions.has(pairs) || input.trigger === TRIGGER_MANUAL
+  return { groupId: input.groupId, runId, mayHaveRows, trigger: input.trigger, retried: input.retried, pairs }
 }
 
 async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, targets: readonly Target[]) {
@@ -191,7 +197,7 @@ async function sendOne(
     groupId: execution.groupId,
     runId: execution.runId,
     attemptsBefore: 0,
-    hadRow: execution.single,
+    hadRow: execution.mayHaveRows,
     trigger: execution.trigger,
     retried: execution.retried,
     signal: deps.stopping,

@@ -55,15 +55,15 @@ export function createRedeliver(deps: RedeliverDependencies) {
           due.map((state) => state.messageId),
         )
         const target = await targetOf(deps.configCache, input.endpointId, [...messages.values()])
-        if (target === undefined && due.length > 0) {
-          await endDeliveries(deps.pool, { ...input, messageIds: states.map((state) => state.messageId), state: 'dead' })
-          return 'done'
-        }
+        // An endpoint that is gone or disabled gets nothing more; a message that is gone cannot be sent.
+        const over = due.filter((state) => target === undefined || !messages.has(state.messageId))
+        if (over.length > 0) await endDeliveries(deps.pool, { ...input, messageIds: over.map((state) => state.messageId), state: 'dead' })
         const waiting = states.filter((state) => !due.includes(state)).map((state) => ({ nextAtMs: state.nextAtMs, reason: 'waits' }))
         const sent = await Promise.all(
-          due.map((state) => {
-            const message = messages.get(state.messageId)!
-            const pair = { message, endpoint: target!.endpoint, attemptsBefore: state.attempts }
+          due.map(async (state) => {
+            const message = messages.get(state.messageId)
+            if (target === undefined || message === undefined) return []
+            const pair = { message, endpoint: target.endpoint, attemptsBefore: state.attempts }
             return sendOne(deps, { ...pair, ...delivery, lane: input.lane, hadRow: true, signal: deps.stopping })
           }),
         )

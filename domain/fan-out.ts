@@ -97,7 +97,7 @@ export interface MailboxDrain {
 }
 
 export interface ReplayInput extends ReplayRequest {
-  /** Absent where an operator has started the workflow by hand: its workflow id takes the place. */
+  /** Absent where an operator has started the workflow by hand: its workflow and run id take the place. */
   readonly taskId?: string
   /** Set after continue-as-new. */
   readonly progress?: ReplayProgress

@@ -78,7 +78,8 @@ export function createRecorder(deps: { pool: Pool; onWake: (wake: MailboxWake) =
       groupsDone.push(groupId)
       timer ??= setTimeout(() => {
         timer = undefined
-        if (groupsDone.length > 0) void writes.add({ flush: true })
+        // The sweep deletes what this write does not.
+        if (groupsDone.length > 0) writes.add({ flush: true }).catch(() => undefined)
       }, FORGET_GROUP_WITHIN_MS)
     },
     async drained() {

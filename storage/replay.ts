@@ -35,6 +35,12 @@ export async function enqueueReplayPage(pool: Pool, input: ReplayPageInput): Pro
   const { request } = input
   const after = input.afterMessageId ?? lowestIdAt('msg', Date.parse(request.since))
   return inTransaction(pool, async (client) => {
+    const done = await client.query<{ last_message_id: string | null; deliveries: number }>(
+      'SELECT last_message_id, deliveries FROM replay_page WHERE task_id = $1 AND after_message_id = $2',
+      [request.taskId, after],
+    )
+    const before = done.rows[0]
+    if (before !== undefined) return toPage(before.last_message_id, before.deliveries)
     const { rows } = await client.query<{ message_id: string; event_type: string; endpoint_id: string | null }>({
       name: 'replay-page',
       text: CANDIDATES,
@@ -66,7 +72,17 @@ export async function enqueueReplayPage(pool: Pool, input: ReplayPageInput): Pro
       await enqueueRedeliveries(client, redeliveries, request.taskId)
       await notifyOutbox(client)
     }
-    const last = rows.at(-1)?.message_id
-    return last === undefined ? { deliveries: 0 } : { deliveries: redeliveries.length, afterMessageId: last }
+    const last = rows.at(-1)?.message_id ?? null
+    await client.query('INSERT INTO replay_page (task_id, after_message_id, last_message_id, deliveries) VALUES ($1, $2, $3, $4)', [
+      request.taskId,
+      after,
+      last,
+      redeliveries.length,
+    ])
+    return toPage(last, redeliveries.length)
   })
+}
+
+function toPage(last: string | null, deliveries: number): ReplayPage {
+  return last === null ? { deliveries } : { deliveries, afterMessageId: last }
 }

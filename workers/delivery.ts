@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import type { WorkflowBundle } from '@temporalio/worker'
 import { createActivities } from '../activities/index.ts'
 import type { RunMemory } from '../activities/run-memory.ts'
@@ -11,6 +12,8 @@ import { createMailboxes } from './mailboxes.ts'
 import type { Parts } from './parts.ts'
 import type { Stack } from './stack.ts'
 import { createWorkers } from './temporal.ts'
+
+const RECORDS_WITHIN_MS = 2000
 
 export interface WorkersOptions {
   /** Set where this process serves the fan-out queue. */
@@ -32,7 +35,8 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
   const mailboxes = createMailboxes({ client, pool, partitions: config.partitions, log, sweep: options.bundle !== undefined })
   const recorder = createRecorder({ pool, onWake: (wake) => mailboxes.wake(wake) })
   stack.push(async () => {
-    await recorder.drained()
+    // Where Postgres is away, what is not recorded is in Temporal's hands, and is executed again.
+    await Promise.race([recorder.drained(), pause(RECORDS_WITHIN_MS, undefined, { ref: false })])
     await mailboxes.stop()
   })
   const http = createHttpClient({ guard: createGuard(config), requestTimeoutMs: config.requestTimeoutMs })

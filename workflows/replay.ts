@@ -53,12 +53,12 @@ export async function replay(input: ReplayInput): Promise<ReplayProgress> {
     }
     change({ deliveries: now.deliveries + page.deliveries, afterMessageId: page.afterMessageId })
     await sleep((page.deliveries / rate) * 1000)
-    if (workflowInfo().continueAsNewSuggested) await continueAsNew<typeof replay>({ ...input, progress: now })
+    if (workflowInfo().continueAsNewSuggested) await continueAsNew<typeof replay>({ ...request, progress: now })
   }
 }
 
 /**
- * Operators start replays by hand, so the input is checked here. A replay without a task id is known by its workflow id.
+ * Operators start replays by hand, so the input is checked here. A replay without a task id is known by its first run.
  * @throws {ApplicationFailure} that names what is wrong, and ends the workflow
  */
 function checked(input: ReplayInput): ReplayInput & { readonly taskId: string } {
@@ -72,5 +72,5 @@ function checked(input: ReplayInput): ReplayInput & { readonly taskId: string } 
   const rate = input.ratePerSecond ?? DEFAULT_RATE_PER_SECOND
   if (!(rate >= 1 && rate <= MAX_RATE_PER_SECOND)) problems.push(`ratePerSecond must be 1 to ${MAX_RATE_PER_SECOND}`)
   if (problems.length > 0) throw ApplicationFailure.nonRetryable(problems.join('; '), 'InvalidReplay')
-  return { ...input, taskId: input.taskId ?? workflowInfo().workflowId }
+  return { ...input, taskId: input.taskId ?? `${workflowInfo().workflowId}/${workflowInfo().runId}` }
 }

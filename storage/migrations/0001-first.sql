@@ -144,6 +144,16 @@ CREATE TABLE delivery (
 CREATE INDEX delivery_parked ON delivery (endpoint_id, next_at) WHERE state = 'parked';
 CREATE INDEX delivery_dead ON delivery (app_id, message_id) WHERE state = 'dead';
 
+-- Pages that a replay has put into the outbox: a page that is repeated after a crash is not put in twice.
+CREATE TABLE replay_page (
+  task_id          text COLLATE "C" NOT NULL,
+  after_message_id text COLLATE "C" NOT NULL,
+  -- Null: the page was empty, the replay has reached its end.
+  last_message_id  text COLLATE "C",
+  deliveries       integer NOT NULL,
+  PRIMARY KEY (task_id, after_message_id)
+);
+
 -- One row per endpoint whose mailbox has been needed. The mailbox sets idle in the transaction that finds nothing parked.
 CREATE TABLE mailbox (
   endpoint_id text COLLATE "C" PRIMARY KEY,
