@@ -45,9 +45,10 @@ export function createRedeliver(deps: RedeliverDependencies) {
       const states = (await readDeliveryStates(deps.pool, { ...input, runId })).filter(isOpen)
       if (states.length === 0) return 'done'
       const delivery = { groupId: input.groupId, runId, trigger: input.trigger, retried: input.retried }
-      const armed = info.heartbeatDetails !== undefined && info.heartbeatDetails !== null
+      // Equal on the activity's first run, which only finds out when it is due.
+      const armed = info.currentAttemptScheduledTimestampMs > info.scheduledTimestampMs
       const due = dueNow(states, armed)
-      const beat = setInterval(() => Context.current().heartbeat('armed'), HEARTBEAT_MS)
+      const beat = setInterval(() => Context.current().heartbeat(), HEARTBEAT_MS)
       try {
         const messages = await readMessages(
           deps.pool,
@@ -110,7 +111,6 @@ async function sendOne(deps: RedeliverDependencies, attempt: AttemptInput): Prom
 
 function finish(waiting: readonly Waiting[]): 'done' {
   if (waiting.length === 0) return 'done'
-  Context.current().heartbeat('armed')
   const next = waiting.reduce((first, one) => (one.nextAtMs < first.nextAtMs ? one : first))
   const reason = waiting.find((one) => one.reason !== 'waits')?.reason ?? 'waits'
   const failure = ApplicationFailure.create({

@@ -14,12 +14,16 @@ while [ -f wait ] && [ ! -f go ]; do sleep 0.02; done
 if [ -f broken ]; then echo "npm error code ENOTFOUND" >&2; echo "npm error request to the registry failed" >&2; exit 1; fi
 mkdir -p node_modules && cp package-lock.json node_modules/.package-lock.json`
 
-const TARGET = `process.stdout.write('arguments ' + process.argv.slice(2).join('|') + '\\n')
-let signals = 0
+const TARGET = `let signals = 0
+const ready = () => process.stdout.write('arguments ' + process.argv.slice(2).join('|') + '\\n')
 if (process.argv[2] === 'wait') {
   const timer = setInterval(() => {}, 1000)
   process.on('SIGTERM', () => { signals++; clearInterval(timer); setTimeout(() => { process.stdout.write('signals ' + signals + '\\n'); process.exit(0) }, 300) })
-} else process.exit(7)`
+  ready()
+} else {
+  ready()
+  process.exit(7)
+}`
 
 interface House {
   readonly path: string

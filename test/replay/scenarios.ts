@@ -3,6 +3,7 @@ import { Client, Connection } from '@temporalio/client'
 import type { FanOutInput } from '../../domain/fan-out.ts'
 import { FAN_OUT_TASK_QUEUE, fanOutWorkflowId, mailboxWorkflowId, replayWorkflowId } from '../../domain/names.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
+import { eventually } from '../support/eventually.ts'
 import { startReceiver, type Receiver } from '../support/receiver.ts'
 import { startTestService, type TestService } from '../support/service.ts'
 
@@ -77,7 +78,19 @@ async function fanOutsOf(stage: Stage, messageIds: readonly string[], requests: 
 }
 
 async function ended(stage: Stage, workflowIds: string[]): Promise<string[]> {
-  for (const id of workflowIds) await stage.client.workflow.getHandle(id).result()
+  for (const id of workflowIds) {
+    // An accepted message is started a moment after its publish is answered.
+    const isStarted = () =>
+      stage.client.workflow
+        .getHandle(id)
+        .describe()
+        .then(
+          () => true,
+          () => false,
+        )
+    await eventually(isStarted, (started) => started)
+    await stage.client.workflow.getHandle(id).result()
+  }
   return workflowIds
 }
 
