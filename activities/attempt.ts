@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import { nextDelayMs, type RetryPolicy } from '../domain/backoff.ts'
+import { nextDelayMs, spreadOf, type RetryPolicy } from '../domain/backoff.ts'
 import { newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Lane } from '../domain/names.ts'
@@ -43,7 +43,6 @@ export interface AttemptDependencies {
   readonly svixHeaders: boolean
   readonly disableEndpoint: (endpointId: string, appId: string) => Promise<void>
   readonly log: Logger
-  readonly random: () => number
 }
 
 /** The outcome is given before the record is committed, so that a slot is free as soon as the endpoint has answered. */
@@ -176,7 +175,7 @@ function decide(deps: AttemptDependencies, input: AttemptInput, outcome: Attempt
     attempts,
     health: { successRate: undefined },
     outcome,
-    random: deps.random(),
+    random: spreadOf(attempts, input.groupId, input.endpoint.id),
   })
   if (delayMs === undefined) return { state: 'dead', attempts }
   const parked = input.parkAlways === true || delayMs > LIMITS.serverSideRetryMaxMs * deps.retryTimeScale

@@ -43,7 +43,6 @@ export function createActivities(deps: ActivityDependencies) {
   const makeAttempt = createMakeAttempt({
     ...deps,
     disableEndpoint: (endpointId, appId) => disableEndpoint(deps.pool, endpointId, appId),
-    random: Math.random,
   })
   const senders = {
     fast: createLaneSender(createRequestSlots({ refuseSlow: true, startingLimit: 1 }), makeAttempt),

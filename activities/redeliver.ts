@@ -21,6 +21,7 @@ export interface RedeliverDependencies {
 const HEARTBEAT_MS = 2000
 const DETACH_AFTER_MS = 1000
 const BUSY_RETRY_MS = 1000
+const TOGETHER_MS = 100
 // The server's timer and this process's clock may differ by this much before an early run counts as an operator's.
 const EARLY_MS = 300
 
@@ -111,12 +112,14 @@ async function sendOne(deps: RedeliverDependencies, attempt: AttemptInput): Prom
 
 function finish(waiting: readonly Waiting[]): 'done' {
   if (waiting.length === 0) return 'done'
-  const next = waiting.reduce((first, one) => (one.nextAtMs < first.nextAtMs ? one : first))
+  const firstAtMs = Math.min(...waiting.map((one) => one.nextAtMs))
+  // Nobody is sent early; those due shortly after the first take it along rather than each cost a run of this activity.
+  const nextAtMs = Math.max(...waiting.map((one) => one.nextAtMs).filter((atMs) => atMs <= firstAtMs + TOGETHER_MS))
   const reason = waiting.find((one) => one.reason !== 'waits')?.reason ?? 'waits'
   const failure = ApplicationFailure.create({
     type: 'DeliveryWaits',
     message: `${waiting.length === 1 ? 'one delivery waits' : `${waiting.length} deliveries wait`}: ${reason}`,
-    nextRetryDelay: Math.max(1, next.nextAtMs - Date.now()),
+    nextRetryDelay: Math.max(1, nextAtMs - Date.now()),
     category: ApplicationFailureCategory.BENIGN,
   })
   failure.stack = ''

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { DEFAULT_JITTER, DEFAULT_SCHEDULE_MS, nextDelayMs, type BackoffInput } from '../../domain/backoff.ts'
+import { DEFAULT_JITTER, DEFAULT_SCHEDULE_MS, nextDelayMs, spreadOf, type BackoffInput } from '../../domain/backoff.ts'
 import type { AttemptOutcome } from '../../domain/outcome.ts'
 
 const DAY_MS = 86_400_000
@@ -126,4 +126,16 @@ test('jitter takes up to a fifth and adds up to a fifth', () => {
 
 test('a Retry-After beyond the maximum waits for the maximum', () => {
   assert.equal(nextDelayMs(plain({ outcome: { ...FAILED, retryAfterMs: 30 * DAY_MS } })), DAY_MS)
+})
+
+test('the spread of a name is the same each time, and those of many names fill the range', () => {
+  const spreads = Array.from({ length: 1000 }, (_, i) => spreadOf(1, 'msg_group', `ep_${i}`))
+  assert.deepEqual(
+    spreads,
+    spreads.map((_, i) => spreadOf(1, 'msg_group', `ep_${i}`)),
+  )
+  for (let tenth = 0; tenth < 10; tenth++) {
+    const inTenth = spreads.filter((spread) => Math.floor(spread * 10) === tenth).length
+    assert.ok(inTenth > 50 && inTenth < 150, `${inTenth} of 1000 in tenth ${tenth}`)
+  }
 })
