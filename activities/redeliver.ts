@@ -42,7 +42,7 @@ export function createRedeliver(deps: RedeliverDependencies) {
      */
     async redeliver(input: EndpointDeliveriesInput & { readonly lane: Lane }): Promise<'done'> {
       const info = activityInfo()
-      const { runId } = info.workflowExecution!
+      const runId = input.sentInRunId ?? info.workflowExecution!.runId
       const states = (await readDeliveryStates(deps.pool, { ...input, runId })).filter(isOpen)
       if (states.length === 0) return 'done'
       const delivery = { groupId: input.groupId, runId, trigger: input.trigger, retried: input.retried }

@@ -112,7 +112,7 @@ async function attach(input: FanOutInput, processId: string, remaining: Remainin
   })
   try {
     const { endpointId, messageIds: sent } = remaining
-    const messageIds = await attachToRequests({ ...deliveries(input), endpointId, messageIds: sent, sentInRunId: input.sentBy?.runId })
+    const messageIds = await attachToRequests({ ...deliveries(input), endpointId, messageIds: sent })
     return { ...remaining, how: 'retry', messageIds }
   } catch (error) {
     if (error instanceof ActivityFailure) return { ...remaining, how: 'slow' }
@@ -146,7 +146,8 @@ async function redeliver(input: FanOutInput, remaining: Remaining): Promise<void
 }
 
 function deliveries(input: FanOutInput) {
-  return { groupId: input.groupId, trigger: input.trigger, retried: input.retried }
+  // A part goes on with what the run it came from has sent and recorded.
+  return { groupId: input.groupId, trigger: input.trigger, retried: input.retried, sentInRunId: input.sentBy?.runId }
 }
 
 /** More endpoints than one workflow may have pending go on in a workflow of their own. */
