@@ -21,7 +21,14 @@ export interface RedeliverDependencies {
 const HEARTBEAT_MS = 2000
 const DETACH_AFTER_MS = 1000
 const BUSY_RETRY_MS = 1000
-const TOGETHER_MS = 100
+/** Nobody is sent early; those due this shortly after the first wait for one another rather than each cost a round. */
+const TOGETHER_MS = 50
+/**
+ * Shorter waits stay in this activity: the server looks for due timers a second ahead, so a timer set for less than a second
+ * fires when the next look is due, up to a second late.
+ */
+const WAIT_HERE_MS = 700
+const STAY_MS = 20_000
 // The server's timer and this process's clock may differ by this much before an early run counts as an operator's.
 const EARLY_MS = 300
 
@@ -42,34 +49,20 @@ export function createRedeliver(deps: RedeliverDependencies) {
      */
     async redeliver(input: EndpointDeliveriesInput & { readonly lane: Lane }): Promise<'done'> {
       const info = activityInfo()
-      const runId = input.sentInRunId ?? info.workflowExecution!.runId
-      const states = (await readDeliveryStates(deps.pool, { ...input, runId })).filter(isOpen)
-      if (states.length === 0) return 'done'
-      const delivery = { groupId: input.groupId, runId, trigger: input.trigger, retried: input.retried }
       // Equal on the activity's first run, which only finds out when it is due.
-      const armed = info.currentAttemptScheduledTimestampMs > info.scheduledTimestampMs
-      const due = dueNow(states, armed)
+      let armed = info.currentAttemptScheduledTimestampMs > info.scheduledTimestampMs
+      const runId = input.sentInRunId ?? info.workflowExecution!.runId
       const beat = setInterval(() => Context.current().heartbeat(), HEARTBEAT_MS)
+      const leaveAtMs = Date.now() + STAY_MS
       try {
-        const messages = await readMessages(
-          deps.pool,
-          deps.messages,
-          due.map((state) => state.messageId),
-        )
-        const target = await targetOf(deps.configCache, input.endpointId, [...messages.values()])
-        // An endpoint that is gone or disabled gets nothing more; a message that is gone cannot be sent.
-        const over = due.filter((state) => target === undefined || !messages.has(state.messageId))
-        if (over.length > 0) await endDeliveries(deps.pool, { ...input, messageIds: over.map((state) => state.messageId), state: 'dead' })
-        const waiting = states.filter((state) => !due.includes(state)).map((state) => ({ nextAtMs: state.nextAtMs, reason: 'waits' }))
-        const sent = await Promise.all(
-          due.map(async (state) => {
-            const message = messages.get(state.messageId)
-            if (target === undefined || message === undefined) return []
-            const pair = { message, endpoint: target.endpoint, attemptsBefore: state.attempts }
-            return sendOne(deps, { ...pair, ...delivery, lane: input.lane, hadRow: true, signal: deps.stopping })
-          }),
-        )
-        return finish([...waiting, ...sent.flat()])
+        for (;;) {
+          const waiting = await sendDue(deps, input, runId, armed)
+          if (waiting.length === 0) return 'done'
+          const waitMs = nextAtMsOf(waiting) - Date.now()
+          if (waitMs > WAIT_HERE_MS || Date.now() > leaveAtMs || deps.stopping.aborted) throw waits(waiting, waitMs)
+          await Context.current().sleep(Math.max(1, waitMs))
+          armed = false
+        }
       } finally {
         clearInterval(beat)
       }
@@ -85,6 +78,36 @@ export function createRedeliver(deps: RedeliverDependencies) {
       await endDeliveries(deps.pool, { ...input, state: 'dead' })
     },
   }
+}
+
+/** @returns what waits at the endpoint after it */
+async function sendDue(
+  deps: RedeliverDependencies,
+  input: EndpointDeliveriesInput & { readonly lane: Lane },
+  runId: string,
+  armed: boolean,
+): Promise<readonly Waiting[]> {
+  const states = (await readDeliveryStates(deps.pool, { ...input, runId })).filter(isOpen)
+  const due = dueNow(states, armed)
+  const messages = await readMessages(
+    deps.pool,
+    deps.messages,
+    due.map((state) => state.messageId),
+  )
+  const target = due.length === 0 ? undefined : await targetOf(deps.configCache, input.endpointId, [...messages.values()])
+  // An endpoint that is gone or disabled gets nothing more; a message that is gone cannot be sent.
+  const over = due.filter((state) => target === undefined || !messages.has(state.messageId))
+  if (over.length > 0) await endDeliveries(deps.pool, { ...input, messageIds: over.map((state) => state.messageId), state: 'dead' })
+  const delivery = { groupId: input.groupId, runId, trigger: input.trigger, retried: input.retried, lane: input.lane, hadRow: true }
+  const sent = await Promise.all(
+    due.map(async (state) => {
+      const message = messages.get(state.messageId)
+      if (target === undefined || message === undefined) return []
+      return sendOne(deps, { message, endpoint: target.endpoint, attemptsBefore: state.attempts, ...delivery, signal: deps.stopping })
+    }),
+  )
+  const waiting = states.filter((state) => !due.includes(state)).map((state) => ({ nextAtMs: state.nextAtMs, reason: 'waits' }))
+  return [...waiting, ...sent.flat()]
 }
 
 function isOpen(state: DeliveryState): boolean {
@@ -110,18 +133,19 @@ async function sendOne(deps: RedeliverDependencies, attempt: AttemptInput): Prom
   return []
 }
 
-function finish(waiting: readonly Waiting[]): 'done' {
-  if (waiting.length === 0) return 'done'
+function nextAtMsOf(waiting: readonly Waiting[]): number {
   const firstAtMs = Math.min(...waiting.map((one) => one.nextAtMs))
-  // Nobody is sent early; those due shortly after the first take it along rather than each cost a run of this activity.
-  const nextAtMs = Math.max(...waiting.map((one) => one.nextAtMs).filter((atMs) => atMs <= firstAtMs + TOGETHER_MS))
+  return Math.max(...waiting.map((one) => one.nextAtMs).filter((atMs) => atMs <= firstAtMs + TOGETHER_MS))
+}
+
+function waits(waiting: readonly Waiting[], delayMs: number): ApplicationFailure {
   const reason = waiting.find((one) => one.reason !== 'waits')?.reason ?? 'waits'
   const failure = ApplicationFailure.create({
     type: 'DeliveryWaits',
     message: `${waiting.length === 1 ? 'one delivery waits' : `${waiting.length} deliveries wait`}: ${reason}`,
-    nextRetryDelay: Math.max(1, nextAtMs - Date.now()),
+    nextRetryDelay: Math.max(1, delayMs),
     category: ApplicationFailureCategory.BENIGN,
   })
   failure.stack = ''
-  throw failure
+  return failure
 }
