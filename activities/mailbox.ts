@@ -6,6 +6,7 @@ import { readMessages, type MessageCache } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
 import { targetOf } from './first-attempts.ts'
 import type { LaneSender } from './lane-sender.ts'
+import { TIMER_LEAD_MS, WAIT_HERE_MS } from './timers.ts'
 
 export interface MailboxDependencies {
   readonly pool: Pool
@@ -19,15 +20,13 @@ const ROWS_PER_READ = 100
 const DRAIN_FOR_MS = 30_000
 const HEARTBEAT_MS = 2000
 const DETACH_AFTER_MS = 1000
-/** Shorter waits stay in this activity: the server may fire a timer of less than a second up to a second late. */
-const WAIT_HERE_MS = 700
 
 /** The activity of an endpoint's mailbox. */
 export function createMailbox(deps: MailboxDependencies) {
   return {
     /**
      * Sends the parked deliveries of one endpoint that are due, for half a minute at most.
-     * @returns when the next one is due; null where none is parked, in which case the mailbox is marked idle
+     * @returns when to look again, shortly before the next one is due; null where none is parked, in which case the mailbox is marked idle
      */
     async drainMailbox(input: { readonly endpointId: string; readonly runId: string }): Promise<MailboxDrain> {
       const beat = setInterval(() => Context.current().heartbeat(), HEARTBEAT_MS)
@@ -37,8 +36,9 @@ export function createMailbox(deps: MailboxDependencies) {
         for (;;) {
           sent += await sendAllDue(deps, input, endMs)
           const nextAtMs = await settleMailbox(deps.pool, input.endpointId)
-          const waitMs = nextAtMs === null ? Infinity : nextAtMs - Date.now()
-          if (waitMs > WAIT_HERE_MS || Date.now() > endMs || deps.stopping.aborted) return { sent, nextAtMs }
+          if (nextAtMs === null) return { sent, nextAtMs }
+          const waitMs = nextAtMs - Date.now()
+          if (waitMs > WAIT_HERE_MS || Date.now() > endMs || deps.stopping.aborted) return { sent, nextAtMs: nextAtMs - TIMER_LEAD_MS }
           await Context.current().sleep(Math.max(1, waitMs))
         }
       } finally {

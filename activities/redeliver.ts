@@ -9,6 +9,7 @@ import type { Pool } from '../storage/pool.ts'
 import type { AttemptInput, Disposition } from './attempt.ts'
 import { targetOf } from './first-attempts.ts'
 import type { LaneSender } from './lane-sender.ts'
+import { TIMER_LEAD_MS, WAIT_HERE_MS } from './timers.ts'
 
 export interface RedeliverDependencies {
   readonly pool: Pool
@@ -23,14 +24,9 @@ const DETACH_AFTER_MS = 1000
 const BUSY_RETRY_MS = 1000
 /** Nobody is sent early; those due this shortly after the first wait for one another rather than each cost a round. */
 const TOGETHER_MS = 50
-/**
- * Shorter waits stay in this activity: the server looks for due timers a second ahead, so a timer set for less than a second
- * fires when the next look is due, up to a second late.
- */
-const WAIT_HERE_MS = 700
 const STAY_MS = 20_000
-// The server's timer and this process's clock may differ by this much before an early run counts as an operator's.
-const EARLY_MS = 300
+/** How much earlier than its timer a run must be to count as an operator's: the server's clock may differ from this one. */
+const EARLY_MS = TIMER_LEAD_MS + 300
 
 /** A delivery that waits in this activity, with the reason of its last failure where this run of the activity saw it. */
 interface Waiting {
@@ -143,7 +139,7 @@ function waits(waiting: readonly Waiting[], delayMs: number): ApplicationFailure
   const failure = ApplicationFailure.create({
     type: 'DeliveryWaits',
     message: `${waiting.length === 1 ? 'one delivery waits' : `${waiting.length} deliveries wait`}: ${reason}`,
-    nextRetryDelay: Math.max(1, delayMs),
+    nextRetryDelay: Math.max(1, delayMs - TIMER_LEAD_MS),
     category: ApplicationFailureCategory.BENIGN,
   })
   failure.stack = ''
