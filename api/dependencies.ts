@@ -7,7 +7,10 @@ import type { Pool } from '../storage/pool.ts'
 
 /** The way in for messages: everything resolves after the commit that makes Tidings answerable for it. */
 export interface Intake {
-  /** @throws {EventIdConflictError} where the application has a message with this `eventId` */
+  /**
+   * @throws {EventIdConflictError} where the application has a message with this `eventId`
+   * @throws {RepeatedKeyError} where a message was published with the same idempotency key
+   */
   accept(message: NewMessage): Promise<void>
   /** Sends messages again, durably: through the outbox like a new one. */
   sendAgain(redeliveries: readonly Redelivery[]): Promise<void>

@@ -1,4 +1,4 @@
-import { EventIdConflictError } from '../domain/errors.ts'
+import { EventIdConflictError, RepeatedKeyError } from '../domain/errors.ts'
 import { createFairQueue } from '../domain/fair-queue.ts'
 import { newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -25,6 +25,8 @@ export interface IntakeDependencies {
   readonly groupLeaseMs: number
 }
 
+type Acceptance = 'accepted' | 'conflict' | 'repeated'
+
 /**
  * Commits messages in groups: at once when idle, else all that came while the commit before was under way, each application
  * in its turn. A message is answered after its commit.
@@ -32,7 +34,7 @@ export interface IntakeDependencies {
 export function createIntake(deps: IntakeDependencies): Intake & { drained(): Promise<void> } {
   const { pool, dispatcher } = deps
   const queue = createFairQueue<NewMessage>()
-  const commits = createGroupCommit<NewMessage, 'accepted' | 'conflict'>({
+  const commits = createGroupCommit<NewMessage, Acceptance>({
     max: LIMITS.messagesPerCommit,
     queue: {
       get size() {
@@ -47,8 +49,9 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
   })
   return {
     async accept(message) {
-      if ((await commits.add(message)) === 'conflict')
-        throw new EventIdConflictError(`a message with eventId ${message.eventId} exists already`)
+      const acceptance = await commits.add(message)
+      if (acceptance === 'repeated') throw new RepeatedKeyError('a message was published with this idempotency key before')
+      if (acceptance === 'conflict') throw new EventIdConflictError(`a message with eventId ${message.eventId} exists already`)
     },
     async sendAgain(redeliveries: readonly Redelivery[]) {
       await enqueueRedeliveries(pool, redeliveries, newId('out'))
@@ -59,7 +62,7 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
   }
 }
 
-async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise<('accepted' | 'conflict')[]> {
+async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise<Acceptance[]> {
   const { pool, dispatcher } = deps
   const grouped = dispatcher?.idle === true && messages.length <= LIMITS.groupMaxMessages
   const result = await acceptMessages(pool, messages, grouped, deps.groupLeaseMs)
@@ -70,7 +73,7 @@ async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise
     else if (result.groupId !== undefined) dispatcher.startGroup(result.groupId, stored)
     else dispatcher.offer(stored)
   }
-  return messages.map((message) => (result.accepted.has(message.id) ? 'accepted' : 'conflict'))
+  return messages.map(({ id }) => (result.accepted.has(id) ? 'accepted' : result.repeated.has(id) ? 'repeated' : 'conflict'))
 }
 
 /** What is stored is accepted, whether or not a dispatcher can be told: it looks on its own when it has reconnected. */

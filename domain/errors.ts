@@ -4,6 +4,12 @@ export class EventIdConflictError extends Error {
   override readonly name = 'EventIdConflictError'
 }
 
+/** A message was published with this idempotency key before. */
+export class RepeatedKeyError extends Error {
+  readonly code = 'repeated_key'
+  override readonly name = 'RepeatedKeyError'
+}
+
 /** The process is stopping and takes no more work. */
 export class StoppingError extends Error {
   readonly code = 'stopping'

@@ -40,6 +40,27 @@ export const LIMITS = {
   /** Dead letters that one request puts back, and how many of them at a time. */
   redriveMaxPerRequest: 10_000,
   redriveBatch: 500,
+  /** Levels of arrays and objects in a request's JSON. */
+  jsonDepthMax: 64,
+  requestHeadersMax: 100,
+  /** Bytes of a request's first line and headers together; over it 431. */
+  requestHeadersMaxBytes: 16_384,
+  requestTargetMaxChars: 8192,
+  /** How long a client may take for a request's headers, and for all of it. */
+  requestHeadersTimeoutMs: 15_000,
+  requestReadTimeoutMs: 60_000,
+  /** An unused connection of a client; longer than the 60 s that load balancers keep theirs. */
+  clientIdleMs: 75_000,
+  /** Requests a second of one token in one process; also how many may come at once. */
+  requestsPerTokenPerSecond: 20_000,
+  eventTypesPerOrganisation: 10_000,
+  /** How long the answer to a request with an idempotency key is given again. */
+  idempotencyKeptMs: 43_200_000,
+  /** How long a repeated request waits for the first one, and how long the first one may take before another takes its key over. */
+  idempotencyWaitMs: 5000,
+  idempotencyKeyMaxChars: 256,
+  /** Forgotten keys removed by one statement. */
+  idempotencyPurgeBatch: 10_000,
   /** The development inbox: requests kept per name, names, bytes kept of a body, and the longest asked-for delay. */
   inboxKept: 100,
   inboxNames: 100,

@@ -12,6 +12,8 @@ export interface NewMessage {
   readonly payload: string
   readonly createdAtMs: number
   readonly expiresAtMs: number
+  /** Hash of the request's idempotency key: a message with the same one is stored once. */
+  readonly idempotencyKey?: string | undefined
 }
 
 /** One message to be sent (again) to one endpoint, its filters bypassed. */

@@ -1,5 +1,7 @@
+import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage, Redelivery } from '../domain/message.ts'
 import type { AttemptTrigger } from '../domain/outcome.ts'
+import { releasePublished } from './idempotency.ts'
 import type { Pool, Queryable } from './pool.ts'
 
 /** Channel that wakes dispatchers of other processes. */
@@ -19,16 +21,31 @@ export interface OutboxRow {
 export interface AcceptResult {
   /** Ids of the messages stored; the others' event ids are taken. */
   readonly accepted: ReadonlySet<string>
+  /** Ids of the messages that are not stored because their idempotency key has been published with before. */
+  readonly repeated: ReadonlySet<string>
   /** Set where the statement fixed what it stored as a group. */
   readonly groupId: string | undefined
 }
 
+// Taken before the event ids and in order, so that two processes that accept the same ones do not wait in a ring. A key
+// that another process is publishing with is waited for.
+const TAKE_KEYS = `
+keyed AS (
+  INSERT INTO idempotency_key (hash, message_id, expires_at)
+  SELECT DISTINCT ON (key) key, id, now() + ${LIMITS.idempotencyKeptMs} * interval '1 ms' FROM whole WHERE key IS NOT NULL ORDER BY key, position
+  ON CONFLICT (hash) DO UPDATE SET message_id = excluded.message_id, claim = NULL, status = NULL, body_cipher = NULL, expires_at = excluded.expires_at
+    WHERE idempotency_key.expires_at <= now() RETURNING message_id
+), input AS MATERIALIZED (
+  SELECT whole.* FROM whole LEFT JOIN keyed ON keyed.message_id = whole.id WHERE key IS NULL OR keyed.message_id IS NOT NULL
+),`
+
 // Event ids are claimed in index order: two processes that accept the same ones must not wait for each other in a ring.
-const ACCEPT = `
-WITH input AS MATERIALIZED (
-  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[])
-    WITH ORDINALITY AS t (id, app_id, event_type, event_id, channels, payload, created_ms, expires_ms, position)
-), claimed AS (
+function acceptText(keyed: boolean): string {
+  return `
+WITH ${keyed ? 'whole' : 'input'} AS MATERIALIZED (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[]${keyed ? ', $11::text[]' : ''})
+    WITH ORDINALITY AS t (id, app_id, event_type, event_id, channels, payload, created_ms, expires_ms, ${keyed ? 'key, ' : ''}position)
+), ${keyed ? TAKE_KEYS : ''} claimed AS (
   INSERT INTO message_event_id (app_id, event_id, message_id)
   SELECT app_id, event_id, id FROM input WHERE event_id IS NOT NULL ORDER BY app_id, event_id, position
   ON CONFLICT DO NOTHING RETURNING message_id
@@ -46,10 +63,15 @@ WITH input AS MATERIALIZED (
   INSERT INTO outbox (id, message_id, app_id, event_type, group_id, leased_until)
   SELECT id, id, app_id, event_type, group_id, CASE WHEN $9 THEN now() + $10 * interval '1 ms' END FROM accepted, fixed
 )
-SELECT id, group_id FROM accepted, fixed`
+SELECT id, group_id, false AS repeated FROM accepted, fixed
+${keyed ? 'UNION ALL SELECT id, NULL, true FROM whole WHERE key IS NOT NULL AND id NOT IN (SELECT message_id FROM keyed)' : ''}`
+}
+
+const ACCEPT = { name: 'outbox-accept', text: acceptText(false) }
+const ACCEPT_KEYED = { name: 'outbox-accept-keyed', text: acceptText(true) }
 
 /**
- * Stores messages and their outbox rows in one statement.
+ * Stores messages and their outbox rows in one statement, with the idempotency keys of those that have one.
  * @param grouped whether to fix what is stored as one group, leased to the caller for `leaseMs`
  */
 export async function acceptMessages(
@@ -58,9 +80,9 @@ export async function acceptMessages(
   grouped: boolean,
   leaseMs: number,
 ): Promise<AcceptResult> {
-  const { rows } = await db.query<{ id: string; group_id: string | null }>({
-    name: 'outbox-accept',
-    text: ACCEPT,
+  const keyed = messages.some((message) => message.idempotencyKey !== undefined)
+  const { rows } = await db.query<{ id: string; group_id: string | null; repeated: boolean }>({
+    ...(keyed ? ACCEPT_KEYED : ACCEPT),
     values: [
       messages.map((message) => message.id),
       messages.map((message) => message.appId),
@@ -72,9 +94,23 @@ export async function acceptMessages(
       messages.map((message) => message.expiresAtMs),
       grouped,
       leaseMs,
+      ...(keyed ? [messages.map((message) => message.idempotencyKey ?? null)] : []),
     ],
   })
-  return { accepted: new Set(rows.map((row) => row.id)), groupId: rows[0]?.group_id ?? undefined }
+  const stored = rows.filter((row) => !row.repeated)
+  const accepted = new Set(stored.map((row) => row.id))
+  const repeated = new Set(rows.filter((row) => row.repeated).map((row) => row.id))
+  if (keyed) {
+    const refused = messages.filter((message) => !accepted.has(message.id) && !repeated.has(message.id))
+    // What is stored is accepted, whatever becomes of this: a key that stays finds no message, and is answered as the conflict that it was.
+    await releaseKeysOf(db, refused).catch(() => undefined)
+  }
+  return { accepted, repeated, groupId: stored[0]?.group_id ?? undefined }
+}
+
+async function releaseKeysOf(db: Queryable, refused: readonly NewMessage[]): Promise<void> {
+  const keys = refused.flatMap(({ id, idempotencyKey }) => (idempotencyKey === undefined ? [] : [{ messageId: id, hash: idempotencyKey }]))
+  if (keys.length > 0) await releasePublished(db, keys)
 }
 
 /**
