@@ -1,23 +1,31 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Router, type Request, type Response } from 'express'
+import type { z } from 'zod'
 import type { Authenticate, Caller } from './auth.ts'
 import { readJson } from './body.ts'
 import type { ApiDependencies } from './dependencies.ts'
 import { ApiError } from './errors.ts'
+import type { QueryParameters } from './parameters.ts'
 import { sendJson, sendNothing } from './reply.ts'
+import { parseBody } from './schemas/parse.ts'
+import { requireOrganisation } from './scope.ts'
 
-export type Method = 'get' | 'post' | 'put' | 'patch' | 'delete'
+export type Method = 'get' | 'head' | 'post' | 'put' | 'patch' | 'delete'
 
 /** What a handler is given: the verified caller, the path's parts, the query and, when it asks, the body. */
-export interface Call {
+export interface Call<Body extends z.ZodType = z.ZodType> {
   readonly deps: ApiDependencies
   readonly caller: Caller
+  /** Parts of the path by the names in its braces. */
   readonly path: Readonly<Record<string, string | undefined>>
   readonly query: URLSearchParams
   readonly request: IncomingMessage
   readonly response: ServerResponse
-  /** @throws {ValidationError} where the body is not JSON */
-  body(): Promise<unknown>
+  /**
+   * Reads the body and validates it with the operation's schema.
+   * @throws {ValidationError} where it is not JSON or the schema refuses it
+   */
+  body(): Promise<z.output<Body>>
 }
 
 /** An answer: its status and its JSON; without JSON, an empty 204. */
@@ -26,10 +34,40 @@ export interface Reply {
   readonly json?: unknown
 }
 
-export type Handler = (call: Call) => Promise<Reply>
+export type Handler<Body extends z.ZodType = z.ZodType> = (call: Call<Body>) => Promise<Reply>
 
-/** Operations by path and method. Kept as data, so that other issues can wrap or list them. */
-export type RouteTable = Readonly<Record<string, Partial<Record<Method, Handler>>>>
+/** Groups of operations in the OpenAPI document. */
+export type Tag = 'Application' | 'Endpoint' | 'Message' | 'Message Attempt' | 'Dead Letter' | 'Event Type' | 'Authentication' | 'Health'
+
+/** Who may call: an organisation alone, also an application for itself, or anyone without a token. */
+export type Access = 'organisation' | 'application' | 'anyone'
+
+/** One operation of the API as data: it is routed, checked and documented from this. */
+export interface Operation {
+  readonly operationId: string
+  readonly summary: string
+  readonly tag: Tag
+  /** What the schemas cannot say; Markdown. */
+  readonly description?: string
+  readonly query?: QueryParameters
+  /** Validates the body; absent where the operation takes none. Its `id` names it in the OpenAPI document. */
+  readonly body?: z.ZodType
+  /** The answers of success: a schema with an `id`, or null for an empty one. Errors are the same for all operations. */
+  readonly replies: Readonly<Record<number, z.ZodType | null>>
+  readonly access: Access
+  /** Null where `server.ts` mounts the operation before the table. */
+  readonly handle: Handler | null
+}
+
+type Declared<Body extends z.ZodType> = Omit<Operation, 'body' | 'handle'> & { readonly body: Body; readonly handle: Handler<Body> | null }
+
+/** An operation whose handler is given the body in the type that its schema makes of it. */
+export function withBody<Body extends z.ZodType>(declared: Declared<Body>): Operation {
+  return declared
+}
+
+/** Operations by path, its variables in braces, and method. */
+export type RouteTable = Readonly<Record<string, Partial<Record<Method, Operation>>>>
 
 function queryOf(url: string): URLSearchParams {
   const start = url.indexOf('?')
@@ -40,12 +78,16 @@ function pathOf(request: Request): Record<string, string | undefined> {
   return Object.fromEntries(Object.entries(request.params).map(([name, value]) => [name, typeof value === 'string' ? value : undefined]))
 }
 
-function serve(deps: ApiDependencies, authenticate: Authenticate, handler: Handler) {
+function serve(deps: ApiDependencies, authenticate: Authenticate, { access, body: schema }: Operation, handle: Handler) {
   return async (request: Request, response: Response): Promise<void> => {
     const caller = await authenticate(request.headers.authorization)
+    if (access === 'organisation') requireOrganisation(caller)
     const query = queryOf(request.url)
-    const body = () => readJson(request)
-    const reply = await handler({ deps, caller, path: pathOf(request), query, request, response, body })
+    const body = async () => {
+      const json = await readJson(request)
+      return schema === undefined ? json : parseBody(schema, json)
+    }
+    const reply = await handle({ deps, caller, path: pathOf(request), query, request, response, body })
     if (reply.json === undefined) sendNothing(response)
     else sendJson(response, reply.status, reply.json)
   }
@@ -55,9 +97,9 @@ function serve(deps: ApiDependencies, authenticate: Authenticate, handler: Handl
 export function createRoutes(deps: ApiDependencies, authenticate: Authenticate, table: RouteTable): Router {
   const router = Router({ caseSensitive: true })
   for (const [path, operations] of Object.entries(table)) {
-    const route = router.route(path)
-    for (const [method, handler] of Object.entries(operations) as [Method, Handler][]) {
-      route[method](serve(deps, authenticate, handler))
+    const route = router.route(path.replaceAll(/\{(\w+)\}/g, ':$1'))
+    for (const [method, operation] of Object.entries(operations) as [Method, Operation][]) {
+      if (operation.handle !== null) route[method](serve(deps, authenticate, operation, operation.handle))
     }
     const allowed = Object.keys(operations).map((method) => method.toUpperCase())
     route.all((_request, response) => {

@@ -42,7 +42,7 @@ export function createApi(deps: ApiDependencies): express.Express {
   app.set('query parser', false)
   app.set('case sensitive routing', true)
   const authenticate = createAuthenticator(deps.config.jwtSecret)
-  app.post('/api/v1/app/:app/msg', createPublish(deps, authenticate))
+  app.post('/api/v1/app/:app_id/msg', createPublish(deps, authenticate))
   app.get('/api/v1/health', health)
   app.get('/api/v1/health/ping', ping)
   app.get('/readyz', createReadiness(deps.readiness))

@@ -12,11 +12,11 @@ import type { Caller } from '../auth.ts'
 import { changeConfiguration } from '../change.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { ApiError, ruleError } from '../errors.ts'
+import { flag, ORDERED_PAGE } from '../parameters.ts'
 import { cursorOf, pageReply, readFlag, readPage } from '../query.ts'
-import type { Call, Reply, RouteTable } from '../routing.ts'
-import { APPLICATION_ALIASES, applicationIn, applicationPatch, showApplication } from '../schemas/application.ts'
-import { parseBody, withAliases } from '../schemas/parse.ts'
-import { applicationOf, requireOrganisation } from '../scope.ts'
+import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
+import { applicationIn, applicationList, applicationOut, applicationPatch, showApplication } from '../schemas/application.ts'
+import { applicationOf } from '../scope.ts'
 
 type ChangeDependencies = Pick<ApiDependencies, 'pool' | 'configCache'>
 
@@ -53,17 +53,15 @@ export async function findOrCreateApplication(
 }
 
 async function list({ deps, caller, query }: Call): Promise<Reply> {
-  requireOrganisation(caller)
   const page = readPage(query, { order: 'ascending', orderable: true, isCursor: cursorOf('app') })
   const rows = await listApplications(deps.pool, caller.orgId, page)
   return { status: 200, json: pageReply(rows, (row) => row.id, showApplication) }
 }
 
-async function create(call: Call): Promise<Reply> {
+async function create(call: Call<typeof applicationIn>): Promise<Reply> {
   const { deps, caller, query } = call
-  requireOrganisation(caller)
   const getIfExists = readFlag(query, 'get_if_exists', false)
-  const fields = parseBody(applicationIn, withAliases(await call.body(), APPLICATION_ALIASES))
+  const fields = await call.body()
   const created = await createApplication(deps, caller.orgId, fields)
   if (created !== undefined) return { status: 201, json: showApplication(created) }
   if (!getIfExists) throw conflict()
@@ -71,15 +69,14 @@ async function create(call: Call): Promise<Reply> {
 }
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
-  return { status: 200, json: showApplication(await applicationOf(deps.pool, caller, path['app'])) }
+  return { status: 200, json: showApplication(await applicationOf(deps.pool, caller, path['app_id'])) }
 }
 
-async function put(call: Call): Promise<Reply> {
+async function put(call: Call<typeof applicationIn>): Promise<Reply> {
   const { deps, caller, path } = call
-  requireOrganisation(caller)
-  const fields = parseBody(applicationIn, withAliases(await call.body(), APPLICATION_ALIASES))
+  const fields = await call.body()
   const updated = await changeConfiguration(deps, async (client, touched) => {
-    const current = await findApplication(client, caller.orgId, path['app'] ?? '', { forUpdate: true })
+    const current = await findApplication(client, caller.orgId, path['app_id'] ?? '', { forUpdate: true })
     if (current === undefined) return undefined
     await touched(current.id)
     return updateApplication(client, current.id, fields)
@@ -90,13 +87,12 @@ async function put(call: Call): Promise<Reply> {
   return { status: 201, json: showApplication(created) }
 }
 
-async function patch(call: Call): Promise<Reply> {
+async function patch(call: Call<typeof applicationPatch>): Promise<Reply> {
   const { deps, caller, path } = call
-  requireOrganisation(caller)
-  const changes = parseBody(applicationPatch, withAliases(await call.body(), APPLICATION_ALIASES))
+  const changes = await call.body()
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined)) as Partial<ApplicationFields>
   const updated = await changeConfiguration(deps, async (client, touched) => {
-    const current = await applicationOf(client, caller, path['app'], { forUpdate: true })
+    const current = await applicationOf(client, caller, path['app_id'], { forUpdate: true })
     await touched(current.id)
     return updateApplication(client, current.id, { ...current, ...set })
   })
@@ -104,9 +100,8 @@ async function patch(call: Call): Promise<Reply> {
 }
 
 async function remove({ deps, caller, path }: Call): Promise<Reply> {
-  requireOrganisation(caller)
   await changeConfiguration(deps, async (client, touched) => {
-    const current = await applicationOf(client, caller, path['app'], { forUpdate: true })
+    const current = await applicationOf(client, caller, path['app_id'], { forUpdate: true })
     await deleteApplication(client, current.id)
     await touched(current.id)
   })
@@ -114,6 +109,63 @@ async function remove({ deps, caller, path }: Call): Promise<Reply> {
 }
 
 export const applicationRoutes: RouteTable = {
-  '/app': { get: list, post: create },
-  '/app/:app': { get, put, patch, delete: remove },
+  '/app': {
+    get: {
+      operationId: 'v1.application.list',
+      summary: 'List Applications',
+      tag: 'Application',
+      query: ORDERED_PAGE,
+      replies: { 200: applicationList },
+      access: 'organisation',
+      handle: list,
+    },
+    post: withBody({
+      operationId: 'v1.application.create',
+      summary: 'Create Application',
+      tag: 'Application',
+      query: { get_if_exists: flag('Answer 200 with the application of this uid where there is one; the body is then ignored', false) },
+      body: applicationIn,
+      replies: { 200: applicationOut, 201: applicationOut },
+      access: 'organisation',
+      handle: create,
+    }),
+  },
+  '/app/{app_id}': {
+    get: {
+      operationId: 'v1.application.get',
+      summary: 'Get Application',
+      tag: 'Application',
+      replies: { 200: applicationOut },
+      access: 'application',
+      handle: get,
+    },
+    put: withBody({
+      operationId: 'v1.application.update',
+      summary: 'Update Application',
+      tag: 'Application',
+      description: 'Creates the application where there is none. Absent fields are reset.',
+      body: applicationIn,
+      replies: { 200: applicationOut, 201: applicationOut },
+      access: 'organisation',
+      handle: put,
+    }),
+    patch: withBody({
+      operationId: 'patch_application',
+      summary: 'Patch Application',
+      tag: 'Application',
+      description: 'Absent fields stay; null clears a field that may be empty.',
+      body: applicationPatch,
+      replies: { 200: applicationOut },
+      access: 'organisation',
+      handle: patch,
+    }),
+    delete: {
+      operationId: 'v1.application.delete',
+      summary: 'Delete Application',
+      tag: 'Application',
+      replies: { 204: null },
+      access: 'organisation',
+      handle: remove,
+    },
+  },
 }

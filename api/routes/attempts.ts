@@ -2,16 +2,32 @@ import { expungeAttempt, findAttempt, listAttempts, type Attempt, type AttemptFi
 import { findMessages } from '../../storage/history/messages.ts'
 import { listAttemptedMessages, listDestinations, type DestinationStatus } from '../../storage/history/destinations.ts'
 import type { Application } from '../../storage/applications.ts'
-import { STATUS_FAIL, STATUS_PENDING, STATUS_SENDING, STATUS_SUCCESS } from '../../domain/outcome.ts'
+import { STATUS_SENDING } from '../../domain/outcome.ts'
 import { notFound } from '../errors.ts'
+import {
+  flag,
+  HISTORY,
+  idOrUid,
+  PAGE,
+  STATUS,
+  STATUS_CODE_CLASS,
+  STATUS_CODE_CLASSES,
+  STATUSES,
+  type QueryParameters,
+} from '../parameters.ts'
 import { cursorOf, pageReply, readChoice, readFlag, readHistory, readPage } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { showDestination } from '../schemas/endpoint.ts'
-import { showAttempt, showMessage, showState } from '../schemas/message.ts'
-import { applicationOf, attemptId, endpointOf, messageOf, requireOrganisation } from '../scope.ts'
-
-const STATUSES = [STATUS_SUCCESS, STATUS_PENDING, STATUS_FAIL, STATUS_SENDING] as const
-const STATUS_CODE_CLASSES = [0, 100, 200, 300, 400, 500] as const
+import {
+  attemptList,
+  attemptOut,
+  endpointMessageList,
+  messageEndpointList,
+  showAttempt,
+  showMessage,
+  showState,
+} from '../schemas/message.ts'
+import { applicationOf, attemptId, endpointOf, messageOf } from '../scope.ts'
 
 async function listBy(call: Call, application: Application, scope: Pick<AttemptFilter, 'messageId' | 'endpointId'>): Promise<Reply> {
   const { deps, query } = call
@@ -32,34 +48,33 @@ async function listBy(call: Call, application: Application, scope: Pick<AttemptF
 }
 
 async function byEndpoint(call: Call): Promise<Reply> {
-  const application = await applicationOf(call.deps.pool, call.caller, call.path['app'])
-  const endpoint = await endpointOf(call.deps.pool, application, call.path['endpoint'])
+  const application = await applicationOf(call.deps.pool, call.caller, call.path['app_id'])
+  const endpoint = await endpointOf(call.deps.pool, application, call.path['endpoint_id'])
   return listBy(call, application, { endpointId: endpoint.id })
 }
 
 async function byMessage(call: Call): Promise<Reply> {
   const { deps, caller, path, query } = call
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const message = await messageOf(deps.pool, application, path['message'])
-  const endpointName = path['endpoint'] ?? query.get('endpoint_id') ?? undefined
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const message = await messageOf(deps.pool, application, path['msg_id'])
+  const endpointName = path['endpoint_id'] ?? query.get('endpoint_id') ?? undefined
   if (endpointName === undefined) return listBy(call, application, { messageId: message.id })
   const endpoint = await endpointOf(deps.pool, application, endpointName)
   return listBy(call, application, { messageId: message.id, endpointId: endpoint.id })
 }
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const message = await messageOf(deps.pool, application, path['message'])
-  const attempt = await findAttempt(deps.pool, message.id, attemptId(path['attempt']))
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const message = await messageOf(deps.pool, application, path['msg_id'])
+  const attempt = await findAttempt(deps.pool, message.id, attemptId(path['attempt_id']))
   if (attempt === undefined) throw notFound()
   return { status: 200, json: showAttempt(attempt) }
 }
 
 async function expunge({ deps, caller, path }: Call): Promise<Reply> {
-  requireOrganisation(caller)
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const message = await messageOf(deps.pool, application, path['message'])
-  if (!(await expungeAttempt(deps.pool, message.id, attemptId(path['attempt'])))) throw notFound()
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const message = await messageOf(deps.pool, application, path['msg_id'])
+  if (!(await expungeAttempt(deps.pool, message.id, attemptId(path['attempt_id'])))) throw notFound()
   return { status: 204 }
 }
 
@@ -74,8 +89,8 @@ async function attemptedMessages({ deps, caller, path, query }: Call): Promise<R
   const { page, filter } = readHistory(query, 'msg', Date.now())
   const withPayload = readFlag(query, 'with_content', true)
   const keep = readKeep(query)
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const endpoint = await endpointOf(deps.pool, application, path['endpoint'])
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
   const rows = await listAttemptedMessages(deps.pool, application.id, { ...filter, endpointId: endpoint.id, keep }, page, { withPayload })
   return {
     status: 200,
@@ -89,8 +104,8 @@ async function attemptedMessages({ deps, caller, path, query }: Call): Promise<R
 
 async function destinations({ deps, caller, path, query }: Call): Promise<Reply> {
   const page = readPage(query, { order: 'ascending', isCursor: cursorOf('ep') })
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const message = await messageOf(deps.pool, application, path['message'])
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const message = await messageOf(deps.pool, application, path['msg_id'])
   const rows = await listDestinations(deps.pool, message.id, page)
   return {
     status: 200,
@@ -102,13 +117,103 @@ async function destinations({ deps, caller, path, query }: Call): Promise<Reply>
   }
 }
 
+const BY_ENDPOINT: QueryParameters = {
+  ...HISTORY,
+  status: STATUS,
+  status_code_class: STATUS_CODE_CLASS,
+  with_content: flag('When `true` attempt content is included in the response', true),
+  with_msg: flag('When `true` the message information is included in the response', false),
+}
+const BY_MESSAGE: QueryParameters = { ...BY_ENDPOINT, endpoint_id: idOrUid('Filter the attempts based on the attempted endpoint') }
+
 export const attemptRoutes: RouteTable = {
-  '/app/:app/attempt/endpoint/:endpoint': { get: byEndpoint },
-  '/app/:app/attempt/msg/:message': { get: byMessage },
-  '/app/:app/endpoint/:endpoint/msg': { get: attemptedMessages },
-  '/app/:app/msg/:message/endpoint': { get: destinations },
-  '/app/:app/msg/:message/attempt': { get: byMessage },
-  '/app/:app/msg/:message/endpoint/:endpoint/attempt': { get: byMessage },
-  '/app/:app/msg/:message/attempt/:attempt': { get },
-  '/app/:app/msg/:message/attempt/:attempt/content': { delete: expunge },
+  '/app/{app_id}/attempt/endpoint/{endpoint_id}': {
+    get: {
+      operationId: 'v1.message-attempt.list-by-endpoint',
+      summary: 'List Attempts By Endpoint',
+      tag: 'Message Attempt',
+      query: BY_ENDPOINT,
+      replies: { 200: attemptList },
+      access: 'application',
+      handle: byEndpoint,
+    },
+  },
+  '/app/{app_id}/attempt/msg/{msg_id}': {
+    get: {
+      operationId: 'v1.message-attempt.list-by-msg',
+      summary: 'List Attempts By Msg',
+      tag: 'Message Attempt',
+      query: BY_MESSAGE,
+      replies: { 200: attemptList },
+      access: 'application',
+      handle: byMessage,
+    },
+  },
+  '/app/{app_id}/endpoint/{endpoint_id}/msg': {
+    get: {
+      operationId: 'v1.message-attempt.list-attempted-messages',
+      summary: 'List Attempted Messages',
+      tag: 'Message Attempt',
+      description: 'Messages that the endpoint was sent, each with how its last attempt there ended.',
+      query: { ...HISTORY, status: STATUS, with_content: flag('When `true` message payloads are included in the response', true) },
+      replies: { 200: endpointMessageList },
+      access: 'application',
+      handle: attemptedMessages,
+    },
+  },
+  '/app/{app_id}/msg/{msg_id}/endpoint': {
+    get: {
+      operationId: 'v1.message-attempt.list-attempted-destinations',
+      summary: 'List Attempted Destinations',
+      tag: 'Message Attempt',
+      description: 'Endpoints that the message was sent to, each with how its last attempt ended; deleted endpoints included.',
+      query: PAGE,
+      replies: { 200: messageEndpointList },
+      access: 'application',
+      handle: destinations,
+    },
+  },
+  '/app/{app_id}/msg/{msg_id}/attempt': {
+    get: {
+      operationId: 'v1.message-attempt.list-by-msg-deprecated',
+      summary: 'List Attempts By Msg (older path)',
+      tag: 'Message Attempt',
+      query: BY_MESSAGE,
+      replies: { 200: attemptList },
+      access: 'application',
+      handle: byMessage,
+    },
+  },
+  '/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/attempt': {
+    get: {
+      operationId: 'v1.message-attempt.list-by-endpoint-deprecated',
+      summary: 'List Attempts By Msg And Endpoint (older path)',
+      tag: 'Message Attempt',
+      query: BY_ENDPOINT,
+      replies: { 200: attemptList },
+      access: 'application',
+      handle: byMessage,
+    },
+  },
+  '/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}': {
+    get: {
+      operationId: 'v1.message-attempt.get',
+      summary: 'Get Attempt',
+      tag: 'Message Attempt',
+      replies: { 200: attemptOut },
+      access: 'application',
+      handle: get,
+    },
+  },
+  '/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content': {
+    delete: {
+      operationId: 'v1.message-attempt.expunge-content',
+      summary: 'Expunge Attempt Content',
+      tag: 'Message Attempt',
+      description: 'Deletes what the endpoint answered; the attempt stays.',
+      replies: { 204: null },
+      access: 'organisation',
+      handle: expunge,
+    },
+  },
 }

@@ -1,18 +1,20 @@
 import { z } from 'zod'
 import { LIMITS } from '../../domain/limits.ts'
 import { ApiError } from '../errors.ts'
-import type { Call, Reply, RouteTable } from '../routing.ts'
+import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { applicationIn } from '../schemas/application.ts'
 import { names } from '../schemas/names.ts'
-import { parseBody } from '../schemas/parse.ts'
-import { requireOrganisation } from '../scope.ts'
+import { shownUrl } from '../schemas/replies.ts'
 import { createToken } from '../token.ts'
 import { findOrCreateApplication } from './applications.ts'
 
-const appPortalAccessIn = z.object({
-  featureFlags: names(0, LIMITS.eventTypesPerEndpoint).nullish(),
-  application: applicationIn.nullish(),
-})
+const appPortalAccessIn = z
+  .object({
+    featureFlags: names(0, LIMITS.eventTypesPerEndpoint).nullish(),
+    application: applicationIn.nullish(),
+  })
+  .meta({ id: 'AppPortalAccessIn' })
+const appPortalAccessOut = z.object({ token: z.string(), url: shownUrl }).meta({ id: 'AppPortalAccessOut' })
 
 /** Where the portal is, as the caller reaches this server. */
 function baseUrl({ deps, request }: Call): string {
@@ -22,7 +24,7 @@ function baseUrl({ deps, request }: Call): string {
 
 async function grant(call: Call, input: z.output<typeof appPortalAccessIn>): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await findOrCreateApplication(deps, caller, path['app'], input.application)
+  const application = await findOrCreateApplication(deps, caller, path['app_id'], input.application)
   const token = await createToken({
     secret: deps.config.jwtSecret,
     subject: application.id,
@@ -34,13 +36,11 @@ async function grant(call: Call, input: z.output<typeof appPortalAccessIn>): Pro
   return { status: 200, json: { token, url: `${baseUrl(call)}/portal#key=${key}` } }
 }
 
-async function appPortalAccess(call: Call): Promise<Reply> {
-  requireOrganisation(call.caller)
-  return grant(call, parseBody(appPortalAccessIn, await call.body()))
+async function appPortalAccess(call: Call<typeof appPortalAccessIn>): Promise<Reply> {
+  return grant(call, await call.body())
 }
 
 async function dashboardAccess(call: Call): Promise<Reply> {
-  requireOrganisation(call.caller)
   return grant(call, {})
 }
 
@@ -49,7 +49,38 @@ function logout(): Promise<Reply> {
 }
 
 export const authenticationRoutes: RouteTable = {
-  '/auth/app-portal-access/:app': { post: appPortalAccess },
-  '/auth/dashboard-access/:app': { post: dashboardAccess },
-  '/auth/logout': { post: logout },
+  '/auth/app-portal-access/{app_id}': {
+    post: withBody({
+      operationId: 'v1.authentication.app-portal-access',
+      summary: 'App Portal Access',
+      tag: 'Authentication',
+      description: 'Makes a token for this application alone. It ends after 28 days.',
+      body: appPortalAccessIn,
+      replies: { 200: appPortalAccessOut },
+      access: 'organisation',
+      handle: appPortalAccess,
+    }),
+  },
+  '/auth/dashboard-access/{app_id}': {
+    post: {
+      operationId: 'v1.authentication.dashboard-access',
+      summary: 'Dashboard Access',
+      tag: 'Authentication',
+      description: 'The older form of app portal access; takes no body.',
+      replies: { 200: appPortalAccessOut },
+      access: 'organisation',
+      handle: dashboardAccess,
+    },
+  },
+  '/auth/logout': {
+    post: {
+      operationId: 'logout_api_v1_auth_logout__post',
+      summary: 'Logout',
+      tag: 'Authentication',
+      description: 'Not supported: always 501. Tokens end by themselves.',
+      replies: { 204: null },
+      access: 'application',
+      handle: logout,
+    },
+  },
 }

@@ -4,9 +4,8 @@ import type { Queryable } from '../../storage/pool.ts'
 import { changeConfiguration } from '../change.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { ruleError } from '../errors.ts'
-import type { Call, Reply, RouteTable } from '../routing.ts'
-import { endpointHeadersIn, endpointHeadersPatch, mergeHeaders, showHeaders, type Headers } from '../schemas/headers.ts'
-import { parseBody } from '../schemas/parse.ts'
+import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
+import { endpointHeadersIn, endpointHeadersOut, endpointHeadersPatch, mergeHeaders, showHeaders, type Headers } from '../schemas/headers.ts'
 import { applicationOf, endpointOf } from '../scope.ts'
 
 async function readHeaders(deps: ApiDependencies, db: Queryable, endpointId: string): Promise<Headers> {
@@ -16,9 +15,9 @@ async function readHeaders(deps: ApiDependencies, db: Queryable, endpointId: str
 
 async function change(call: Call, next: (current: Headers) => Headers): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app'])
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
   await changeConfiguration(deps, async (client, touched) => {
-    const endpoint = await endpointOf(client, application, path['endpoint'], { forUpdate: true })
+    const endpoint = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
     const headers = next(await readHeaders(deps, client, endpoint.id))
     const count = Object.keys(headers).length
     if (count > LIMITS.headersPerEndpoint) throw ruleError(['body', 'headers'], `Takes at most ${LIMITS.headersPerEndpoint} headers`)
@@ -29,21 +28,50 @@ async function change(call: Call, next: (current: Headers) => Headers): Promise<
 }
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const endpoint = await endpointOf(deps.pool, application, path['endpoint'])
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
   return { status: 200, json: showHeaders(await readHeaders(deps, deps.pool, endpoint.id)) }
 }
 
-async function put(call: Call): Promise<Reply> {
-  const { headers } = parseBody(endpointHeadersIn, await call.body())
+async function put(call: Call<typeof endpointHeadersIn>): Promise<Reply> {
+  const { headers } = await call.body()
   return change(call, () => mergeHeaders({}, headers))
 }
 
-async function patch(call: Call): Promise<Reply> {
-  const { headers } = parseBody(endpointHeadersPatch, await call.body())
+async function patch(call: Call<typeof endpointHeadersPatch>): Promise<Reply> {
+  const { headers } = await call.body()
   return change(call, (current) => mergeHeaders(current, headers))
 }
 
 export const endpointHeaderRoutes: RouteTable = {
-  '/app/:app/endpoint/:endpoint/headers': { get, put, patch },
+  '/app/{app_id}/endpoint/{endpoint_id}/headers': {
+    get: {
+      operationId: 'v1.endpoint.get-headers',
+      summary: 'Get Endpoint Headers',
+      tag: 'Endpoint',
+      description: 'Of sensitive headers the name alone is shown.',
+      replies: { 200: endpointHeadersOut },
+      access: 'application',
+      handle: get,
+    },
+    put: withBody({
+      operationId: 'v1.endpoint.update-headers',
+      summary: 'Update Endpoint Headers',
+      tag: 'Endpoint',
+      body: endpointHeadersIn,
+      replies: { 204: null },
+      access: 'application',
+      handle: put,
+    }),
+    patch: withBody({
+      operationId: 'v1.endpoint.patch-headers',
+      summary: 'Patch Endpoint Headers',
+      tag: 'Endpoint',
+      description: 'Null removes a header.',
+      body: endpointHeadersPatch,
+      replies: { 204: null },
+      access: 'application',
+      handle: patch,
+    }),
+  },
 }

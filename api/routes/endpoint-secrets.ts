@@ -3,27 +3,26 @@ import { readableSecret } from '../../http/signing.ts'
 import { countLiveOldSecrets, readCurrentSecret, rotateSecret } from '../../storage/endpoint-secrets.ts'
 import { changeConfiguration } from '../change.ts'
 import { ApiError, notFound } from '../errors.ts'
-import type { Call, Reply, RouteTable } from '../routing.ts'
-import { parseBody } from '../schemas/parse.ts'
-import { newSecret, secretRotateIn } from '../schemas/secret.ts'
+import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
+import { newSecret, secretOut, secretRotateIn } from '../schemas/secret.ts'
 import { applicationOf, endpointOf } from '../scope.ts'
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const endpoint = await endpointOf(deps.pool, application, path['endpoint'])
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
   const stored = await readCurrentSecret(deps.pool, endpoint.id)
   if (stored === undefined) throw notFound()
   return { status: 200, json: { key: readableSecret(deps.cipher.decrypt(stored)) } }
 }
 
 // Answers with the new secret: the Python client reads a body here, and the others ignore it.
-async function rotate(call: Call): Promise<Reply> {
+async function rotate(call: Call<typeof secretRotateIn>): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const input = parseBody(secretRotateIn, await call.body())
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const input = await call.body()
   const secret = input.key ?? newSecret()
   await changeConfiguration(deps, async (client, touched) => {
-    const endpoint = await endpointOf(client, application, path['endpoint'], { forUpdate: true })
+    const endpoint = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
     if ((await countLiveOldSecrets(client, endpoint.id)) >= LIMITS.liveOldSecretsMax) {
       throw new ApiError('limit_reached', `At most ${LIMITS.liveOldSecretsMax} old secrets may be valid at a time`)
     }
@@ -34,6 +33,26 @@ async function rotate(call: Call): Promise<Reply> {
 }
 
 export const endpointSecretRoutes: RouteTable = {
-  '/app/:app/endpoint/:endpoint/secret': { get },
-  '/app/:app/endpoint/:endpoint/secret/rotate': { post: rotate },
+  '/app/{app_id}/endpoint/{endpoint_id}/secret': {
+    get: {
+      operationId: 'v1.endpoint.get-secret',
+      summary: 'Get Endpoint Secret',
+      tag: 'Endpoint',
+      replies: { 200: secretOut },
+      access: 'application',
+      handle: get,
+    },
+  },
+  '/app/{app_id}/endpoint/{endpoint_id}/secret/rotate': {
+    post: withBody({
+      operationId: 'v1.endpoint.rotate-secret',
+      summary: 'Rotate Endpoint Secret',
+      tag: 'Endpoint',
+      description: 'Answers with the new secret. The old one still signs for the grace period.',
+      body: secretRotateIn,
+      replies: { 200: secretOut },
+      access: 'application',
+      handle: rotate,
+    }),
+  },
 }

@@ -17,19 +17,20 @@ import type { Queryable } from '../../storage/pool.ts'
 import { changeConfiguration } from '../change.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { ApiError, ruleError } from '../errors.ts'
+import { ORDERED_PAGE } from '../parameters.ts'
 import { cursorOf, pageReply, readPage } from '../query.ts'
-import type { Call, Reply, RouteTable } from '../routing.ts'
+import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import {
-  ENDPOINT_ALIASES,
   endpointFields,
   endpointIn,
+  endpointList,
+  endpointOut,
   endpointPatch,
   endpointUpdate,
   patchedEndpoint,
   showEndpoint,
 } from '../schemas/endpoint.ts'
 import type { Headers } from '../schemas/headers.ts'
-import { parseBody, withAliases } from '../schemas/parse.ts'
 import { newSecret } from '../schemas/secret.ts'
 import { applicationOf, endpointOf } from '../scope.ts'
 
@@ -61,15 +62,15 @@ async function createEndpoint(deps: ApiDependencies, application: Application, i
 
 async function list({ deps, caller, path, query }: Call): Promise<Reply> {
   const page = readPage(query, { order: 'descending', orderable: true, isCursor: cursorOf('ep') })
-  const application = await applicationOf(deps.pool, caller, path['app'])
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
   const rows = await listEndpoints(deps.pool, application.id, page)
   return { status: 200, json: pageReply(rows, (row) => row.id, showEndpoint) }
 }
 
-async function create(call: Call): Promise<Reply> {
+async function create(call: Call<typeof endpointIn>): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const { secret, headers, ...input } = parseBody(endpointIn, withAliases(await call.body(), ENDPOINT_ALIASES))
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const { secret, headers, ...input } = await call.body()
   await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
   const fields = endpointFields(input)
   const endpoint = await createEndpoint(deps, application, { fields, secret: secret ?? newSecret(), headers: headers ?? {} })
@@ -77,18 +78,18 @@ async function create(call: Call): Promise<Reply> {
 }
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  return { status: 200, json: showEndpoint(await endpointOf(deps.pool, application, path['endpoint'])) }
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  return { status: 200, json: showEndpoint(await endpointOf(deps.pool, application, path['endpoint_id'])) }
 }
 
-async function put(call: Call): Promise<Reply> {
+async function put(call: Call<typeof endpointUpdate>): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const input = parseBody(endpointUpdate, withAliases(await call.body(), ENDPOINT_ALIASES))
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const input = await call.body()
   await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
   const fields = endpointFields(input)
   const updated = await changeConfiguration(deps, async (client, touched) => {
-    const current = await findEndpoint(client, application.id, path['endpoint'] ?? '', { forUpdate: true })
+    const current = await findEndpoint(client, application.id, path['endpoint_id'] ?? '', { forUpdate: true })
     if (current === undefined) return undefined
     await touched(application.id)
     return updateEndpoint(client, current.id, fields)
@@ -97,13 +98,13 @@ async function put(call: Call): Promise<Reply> {
   return { status: 201, json: showEndpoint(await createEndpoint(deps, application, { fields, secret: newSecret(), headers: {} })) }
 }
 
-async function patch(call: Call): Promise<Reply> {
+async function patch(call: Call<typeof endpointPatch>): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const changes = parseBody(endpointPatch, withAliases(await call.body(), ENDPOINT_ALIASES))
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const changes = await call.body()
   await requireEventTypes(deps.pool, caller.orgId, changes.eventTypes)
   const updated = await changeConfiguration(deps, async (client, touched) => {
-    const current = await endpointOf(client, application, path['endpoint'], { forUpdate: true })
+    const current = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
     await touched(application.id)
     return updateEndpoint(client, current.id, patchedEndpoint(current, changes))
   })
@@ -111,9 +112,9 @@ async function patch(call: Call): Promise<Reply> {
 }
 
 async function remove({ deps, caller, path }: Call): Promise<Reply> {
-  const application = await applicationOf(deps.pool, caller, path['app'])
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
   await changeConfiguration(deps, async (client, touched) => {
-    const current = await endpointOf(client, application, path['endpoint'], { forUpdate: true })
+    const current = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
     await deleteEndpoint(client, current.id)
     await touched(application.id)
   })
@@ -121,6 +122,63 @@ async function remove({ deps, caller, path }: Call): Promise<Reply> {
 }
 
 export const endpointRoutes: RouteTable = {
-  '/app/:app/endpoint': { get: list, post: create },
-  '/app/:app/endpoint/:endpoint': { get, put, patch, delete: remove },
+  '/app/{app_id}/endpoint': {
+    get: {
+      operationId: 'v1.endpoint.list',
+      summary: 'List Endpoints',
+      tag: 'Endpoint',
+      query: ORDERED_PAGE,
+      replies: { 200: endpointList },
+      access: 'application',
+      handle: list,
+    },
+    post: withBody({
+      operationId: 'v1.endpoint.create',
+      summary: 'Create Endpoint',
+      tag: 'Endpoint',
+      description: 'Event types that are named must exist and be unarchived.',
+      body: endpointIn,
+      replies: { 201: endpointOut },
+      access: 'application',
+      handle: create,
+    }),
+  },
+  '/app/{app_id}/endpoint/{endpoint_id}': {
+    get: {
+      operationId: 'v1.endpoint.get',
+      summary: 'Get Endpoint',
+      tag: 'Endpoint',
+      replies: { 200: endpointOut },
+      access: 'application',
+      handle: get,
+    },
+    put: withBody({
+      operationId: 'v1.endpoint.update',
+      summary: 'Update Endpoint',
+      tag: 'Endpoint',
+      description: 'Creates the endpoint where there is none. Absent fields are reset; secret and headers are kept.',
+      body: endpointUpdate,
+      replies: { 200: endpointOut, 201: endpointOut },
+      access: 'application',
+      handle: put,
+    }),
+    patch: withBody({
+      operationId: 'patch_endpoint',
+      summary: 'Patch Endpoint',
+      tag: 'Endpoint',
+      description: 'Absent fields stay; null clears a field that may be empty.',
+      body: endpointPatch,
+      replies: { 200: endpointOut },
+      access: 'application',
+      handle: patch,
+    }),
+    delete: {
+      operationId: 'v1.endpoint.delete',
+      summary: 'Delete Endpoint',
+      tag: 'Endpoint',
+      replies: { 204: null },
+      access: 'application',
+      handle: remove,
+    },
+  },
 }

@@ -9,16 +9,24 @@ import {
 } from '../../storage/event-types.ts'
 import { inTransaction } from '../../storage/pool.ts'
 import { ApiError, notFound } from '../errors.ts'
+import { flag, ORDERED_PAGE } from '../parameters.ts'
 import { pageReply, readFlag, readPage } from '../query.ts'
-import type { Call, Reply, RouteTable } from '../routing.ts'
-import { eventTypeIn, eventTypePatch, eventTypeUpdate, showEventType, withFeatureFlag } from '../schemas/event-type.ts'
+import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
+import {
+  eventTypeIn,
+  eventTypeList,
+  eventTypeName,
+  eventTypeOut,
+  eventTypePatch,
+  eventTypeUpdate,
+  showEventType,
+} from '../schemas/event-type.ts'
 import { NAME_PATTERN } from '../schemas/names.ts'
 import { parseBody } from '../schemas/parse.ts'
-import { requireOrganisation } from '../scope.ts'
 
 /** @throws {ApiError} 404 for a text that no event type can be named */
 function nameIn(path: Call['path']): string {
-  const name = path['name'] ?? ''
+  const name = path['event_type_name'] ?? ''
   if (!NAME_PATTERN.test(name)) throw notFound()
   return name
 }
@@ -38,10 +46,9 @@ async function list({ deps, caller, query }: Call): Promise<Reply> {
   }
 }
 
-async function create(call: Call): Promise<Reply> {
+async function create(call: Call<typeof eventTypeIn>): Promise<Reply> {
   const { deps, caller } = call
-  requireOrganisation(caller)
-  const { name, ...fields } = parseBody(eventTypeIn, withFeatureFlag(await call.body()))
+  const { name, ...fields } = await call.body()
   const created = await insertEventType(deps.pool, caller.orgId, name, fields)
   if (created === undefined) throw new ApiError('event_type_exists', 'An event_type with this name already exists')
   return { status: 201, json: showEventType(created) }
@@ -55,11 +62,10 @@ async function get({ deps, caller, path }: Call): Promise<Reply> {
   return { status: 200, json: showEventType(eventType) }
 }
 
-async function put(call: Call): Promise<Reply> {
+async function put(call: Call<typeof eventTypeUpdate>): Promise<Reply> {
   const { deps, caller, path } = call
-  requireOrganisation(caller)
-  const fields = parseBody(eventTypeUpdate, withFeatureFlag(await call.body()))
-  const { name } = parseBody(eventTypeIn.pick({ name: true }), { name: path['name'] })
+  const fields = await call.body()
+  const { name } = parseBody(eventTypeName, { name: path['event_type_name'] })
   return inTransaction(deps.pool, async (client): Promise<Reply> => {
     const current = await findEventType(client, caller.orgId, name, { forUpdate: true })
     if (current !== undefined) return { status: 200, json: showEventType(await updateEventType(client, caller.orgId, name, fields)) }
@@ -70,11 +76,10 @@ async function put(call: Call): Promise<Reply> {
   })
 }
 
-async function patch(call: Call): Promise<Reply> {
+async function patch(call: Call<typeof eventTypePatch>): Promise<Reply> {
   const { deps, caller, path } = call
-  requireOrganisation(caller)
   const name = nameIn(path)
-  const changes = parseBody(eventTypePatch, withFeatureFlag(await call.body()))
+  const changes = await call.body()
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined)) as Partial<EventTypeFields>
   const updated = await inTransaction(deps.pool, async (client) => {
     const current = await findEventType(client, caller.orgId, name, { forUpdate: true })
@@ -85,7 +90,6 @@ async function patch(call: Call): Promise<Reply> {
 }
 
 async function remove({ deps, caller, path, query }: Call): Promise<Reply> {
-  requireOrganisation(caller)
   const name = nameIn(path)
   const drop = readFlag(query, 'expunge', false) ? expungeEventType : archiveEventType
   if (!(await drop(deps.pool, caller.orgId, name))) throw notFound()
@@ -93,6 +97,70 @@ async function remove({ deps, caller, path, query }: Call): Promise<Reply> {
 }
 
 export const eventTypeRoutes: RouteTable = {
-  '/event-type': { get: list, post: create },
-  '/event-type/:name': { get, put, patch, delete: remove },
+  '/event-type': {
+    get: {
+      operationId: 'v1.event-type.list',
+      summary: 'List Event Types',
+      tag: 'Event Type',
+      query: {
+        ...ORDERED_PAGE,
+        include_archived: flag('When `true` archived (deleted but not expunged) items are included in the response', false),
+        with_content: flag('When `true` the full item (including the schema) is included in the response', false),
+      },
+      replies: { 200: eventTypeList },
+      access: 'application',
+      handle: list,
+    },
+    post: withBody({
+      operationId: 'v1.event-type.create',
+      summary: 'Create Event Type',
+      tag: 'Event Type',
+      description: 'An archived event type of this name is unarchived and takes these fields.',
+      body: eventTypeIn,
+      replies: { 201: eventTypeOut },
+      access: 'organisation',
+      handle: create,
+    }),
+  },
+  '/event-type/{event_type_name}': {
+    get: {
+      operationId: 'v1.event-type.get',
+      summary: 'Get Event Type',
+      tag: 'Event Type',
+      replies: { 200: eventTypeOut },
+      access: 'application',
+      handle: get,
+    },
+    put: withBody({
+      operationId: 'v1.event-type.update',
+      summary: 'Update Event Type',
+      tag: 'Event Type',
+      description: 'Creates the event type where there is none. Absent fields are reset.',
+      body: eventTypeUpdate,
+      replies: { 200: eventTypeOut, 201: eventTypeOut },
+      access: 'organisation',
+      handle: put,
+    }),
+    patch: withBody({
+      operationId: 'patch_event_type',
+      summary: 'Patch Event Type',
+      tag: 'Event Type',
+      description: 'Absent fields stay; null clears a field that may be empty.',
+      body: eventTypePatch,
+      replies: { 200: eventTypeOut },
+      access: 'organisation',
+      handle: patch,
+    }),
+    delete: {
+      operationId: 'v1.event-type.delete',
+      summary: 'Delete Event Type',
+      tag: 'Event Type',
+      query: {
+        expunge: flag('By default, event types are archived when "deleted". With this set to `true`, they are deleted entirely.', false),
+      },
+      replies: { 204: null },
+      access: 'organisation',
+      handle: remove,
+    },
+  },
 }

@@ -1,10 +1,12 @@
 import { fanOutWorkflowId } from '../../domain/names.ts'
 import { expungeMessage, findGroupOfMessage, listMessages } from '../../storage/history/messages.ts'
 import type { ApiDependencies } from '../dependencies.ts'
+import { flag, HISTORY } from '../parameters.ts'
 import { pageReply, readFlag, readHistory } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
-import { showMessage } from '../schemas/message.ts'
-import { applicationOf, messageOf, requireOrganisation } from '../scope.ts'
+import { messageList, messageOut, showMessage } from '../schemas/message.ts'
+import { applicationOf, messageOf } from '../scope.ts'
+import { publishing } from './publish.ts'
 
 /** The workflow that carries the message: Postgres knows once anything was recorded, until then Temporal is asked. */
 async function workflowIdOf(deps: ApiDependencies, messageId: string): Promise<string | undefined> {
@@ -15,30 +17,60 @@ async function workflowIdOf(deps: ApiDependencies, messageId: string): Promise<s
 async function list({ deps, caller, path, query }: Call): Promise<Reply> {
   const { page, filter } = readHistory(query, 'msg', Date.now())
   const withPayload = readFlag(query, 'with_content', true)
-  const application = await applicationOf(deps.pool, caller, path['app'])
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
   const rows = await listMessages(deps.pool, application.id, filter, page, { withPayload })
   return { status: 200, json: pageReply(rows, (row) => row.id, showMessage) }
 }
 
 async function get({ deps, caller, path, query }: Call): Promise<Reply> {
   const withPayload = readFlag(query, 'with_content', true)
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const message = await messageOf(deps.pool, application, path['message'], { withPayload })
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const message = await messageOf(deps.pool, application, path['msg_id'], { withPayload })
   const workflowId = await workflowIdOf(deps, message.id)
   return { status: 200, json: { ...showMessage(message), ...(workflowId === undefined ? {} : { workflowId }) } }
 }
 
 async function expunge({ deps, caller, path }: Call): Promise<Reply> {
-  requireOrganisation(caller)
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const message = await messageOf(deps.pool, application, path['message'])
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const message = await messageOf(deps.pool, application, path['msg_id'])
   await expungeMessage(deps.pool, message.id)
   return { status: 204 }
 }
 
-/** Publishing has a route of its own (`publish.ts`), mounted before these. */
 export const messageRoutes: RouteTable = {
-  '/app/:app/msg': { get: list },
-  '/app/:app/msg/:message': { get },
-  '/app/:app/msg/:message/content': { delete: expunge },
+  '/app/{app_id}/msg': {
+    get: {
+      operationId: 'v1.message.list',
+      summary: 'List Messages',
+      tag: 'Message',
+      description: 'Newest first, 90 days back unless bounded. With `after` alone pages begin at the oldest.',
+      query: { ...HISTORY, with_content: flag('When `true` message payloads are included in the response', true) },
+      replies: { 200: messageList },
+      access: 'application',
+      handle: list,
+    },
+    post: publishing,
+  },
+  '/app/{app_id}/msg/{msg_id}': {
+    get: {
+      operationId: 'v1.message.get',
+      summary: 'Get Message',
+      tag: 'Message',
+      query: { with_content: flag('When `true` message payloads are included in the response', true) },
+      replies: { 200: messageOut },
+      access: 'application',
+      handle: get,
+    },
+  },
+  '/app/{app_id}/msg/{msg_id}/content': {
+    delete: {
+      operationId: 'v1.message.expunge-content',
+      summary: 'Expunge Message Content',
+      tag: 'Message',
+      description: 'Deletes the payload; the message stays.',
+      replies: { 204: null },
+      access: 'organisation',
+      handle: expunge,
+    },
+  },
 }

@@ -6,10 +6,12 @@ import type { Authenticate } from '../auth.ts'
 import { readJson } from '../body.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { notFound } from '../errors.ts'
+import { flag } from '../parameters.ts'
 import { readFlag } from '../query.ts'
 import { sendText } from '../reply.ts'
-import { MESSAGE_ALIASES, messageIn, messageJson, payloadJson } from '../schemas/message.ts'
-import { parseBody, withAliases } from '../schemas/parse.ts'
+import type { Operation } from '../routing.ts'
+import { messageIn, messageJson, messageOut, payloadJson } from '../schemas/message.ts'
+import { parseBody } from '../schemas/parse.ts'
 import { cachedApplicationOf, requireOrganisation } from '../scope.ts'
 import { findOrCreateApplication } from './applications.ts'
 
@@ -26,14 +28,14 @@ function wantsContent(url: string): boolean {
  * memory, and the payload is parsed and written once. 202 follows the commit.
  */
 export function createPublish(deps: ApiDependencies, authenticate: Authenticate) {
-  return async (request: Request<{ app: string }>, response: Response): Promise<void> => {
+  return async (request: Request<{ app_id: string }>, response: Response): Promise<void> => {
     const known = authenticate(request.headers.authorization)
     const caller = known instanceof Promise ? await known : known
     requireOrganisation(caller)
     const withContent = wantsContent(request.url)
-    const appName = request.params.app
+    const appName = request.params.app_id
     const [application, body] = await Promise.all([cachedApplicationOf(deps, caller, appName), readJson(request)])
-    const input = parseBody(messageIn, withAliases(body, MESSAGE_ALIASES))
+    const input = parseBody(messageIn, body)
     if (application === undefined && !input.application) throw notFound()
     const appId = application?.id ?? (await findOrCreateApplication(deps, caller, appName, input.application)).id
     const nowMs = Date.now()
@@ -52,4 +54,18 @@ export function createPublish(deps: ApiDependencies, authenticate: Authenticate)
     const shown = !withContent ? '{}' : rawPayload === undefined ? message.payload : payloadJson(rawPayload)
     sendText(response, 202, messageJson({ ...message, createdAt: new Date(nowMs) }, shown))
   }
+}
+
+/** How publishing is documented; the table leaves serving it to `createPublish`. */
+export const publishing: Operation = {
+  operationId: 'v1.message.create',
+  summary: 'Create Message',
+  tag: 'Message',
+  description:
+    'Accepts an event for delivery to every endpoint that takes it. 202 follows its commit: from then on it is delivered or dead-lettered.',
+  query: { with_content: flag('When `true` message payloads are included in the response', true) },
+  body: messageIn,
+  replies: { 202: messageOut },
+  access: 'organisation',
+  handle: null,
 }

@@ -5,20 +5,22 @@ import { findEventType } from '../../storage/event-types.ts'
 import { countAttempts } from '../../storage/history/attempts.ts'
 import { hasPayload, insertUnroutedMessage } from '../../storage/history/messages.ts'
 import { ApiError, notFound, ruleError } from '../errors.ts'
+import { moment } from '../parameters.ts'
 import { readTime } from '../query.ts'
-import type { Call, Reply, RouteTable } from '../routing.ts'
+import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { eventExampleIn } from '../schemas/event-type.ts'
+import { endpointStats } from '../schemas/endpoint.ts'
 import { exampleOf } from '../schemas/example.ts'
-import { recoverIn, showMessage } from '../schemas/message.ts'
-import { parseBody } from '../schemas/parse.ts'
-import { applicationOf, endpointOf, messageOf, requireOrganisation } from '../scope.ts'
+import { messageOut, recoverIn, recoverOut, showMessage } from '../schemas/message.ts'
+import { emptyResponse } from '../schemas/replies.ts'
+import { applicationOf, endpointOf, messageOf } from '../scope.ts'
 
 const DAY_MS = 86_400_000
 
 async function resend({ deps, caller, path }: Call): Promise<Reply> {
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const message = await messageOf(deps.pool, application, path['message'])
-  const endpoint = await endpointOf(deps.pool, application, path['endpoint'])
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const message = await messageOf(deps.pool, application, path['msg_id'])
+  const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
   if (!(await hasPayload(deps.pool, message.id)))
     throw new ApiError('missing_payload', 'Unable to resend message. Payload is missing (probably expired).')
   if (!endpoint.disabled) {
@@ -30,11 +32,11 @@ async function resend({ deps, caller, path }: Call): Promise<Reply> {
   return { status: 202, json: {} }
 }
 
-async function recover(call: Call): Promise<Reply> {
+async function recover(call: Call<typeof recoverIn>): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const endpoint = await endpointOf(deps.pool, application, path['endpoint'])
-  const input = parseBody(recoverIn, await call.body())
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
+  const input = await call.body()
   const nowMs = Date.now()
   const sinceMs = input.since
   const untilMs = input.until ?? nowMs
@@ -53,8 +55,8 @@ async function recover(call: Call): Promise<Reply> {
 
 // Attempts are counted as they are stored: what is pending or on its way has none yet.
 async function stats({ deps, caller, path, query }: Call): Promise<Reply> {
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const endpoint = await endpointOf(deps.pool, application, path['endpoint'])
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
   const untilMs = readTime(query, 'until') ?? Date.now()
   const sinceMs = readTime(query, 'since') ?? untilMs - 28 * DAY_MS
   if (sinceMs > untilMs) throw new ApiError('invalid_range', 'until must be after since')
@@ -70,12 +72,11 @@ async function stats({ deps, caller, path, query }: Call): Promise<Reply> {
  * Sends an example of an event type to this endpoint alone, with its whole retry schedule. The message is stored without a
  * route and then put into the outbox for the endpoint: a crash between the two leaves a message that was never answered for.
  */
-async function sendExample(call: Call): Promise<Reply> {
+async function sendExample(call: Call<typeof eventExampleIn>): Promise<Reply> {
   const { deps, caller, path } = call
-  requireOrganisation(caller)
-  const application = await applicationOf(deps.pool, caller, path['app'])
-  const endpoint = await endpointOf(deps.pool, application, path['endpoint'])
-  const { eventType: name } = parseBody(eventExampleIn, await call.body())
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
+  const { eventType: name } = await call.body()
   const eventType = await findEventType(deps.pool, caller.orgId, name)
   if (eventType === undefined) throw notFound()
   const nowMs = Date.now()
@@ -90,8 +91,53 @@ async function sendExample(call: Call): Promise<Reply> {
 }
 
 export const resendingRoutes: RouteTable = {
-  '/app/:app/msg/:message/endpoint/:endpoint/resend': { post: resend },
-  '/app/:app/endpoint/:endpoint/recover': { post: recover },
-  '/app/:app/endpoint/:endpoint/stats': { get: stats },
-  '/app/:app/endpoint/:endpoint/send-example': { post: sendExample },
+  '/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend': {
+    post: {
+      operationId: 'v1.message-attempt.resend',
+      summary: 'Resend Webhook',
+      tag: 'Message Attempt',
+      description: 'One attempt, whatever the endpoint filters by. A disabled endpoint is skipped.',
+      replies: { 202: emptyResponse },
+      access: 'application',
+      handle: resend,
+    },
+  },
+  '/app/{app_id}/endpoint/{endpoint_id}/recover': {
+    post: withBody({
+      operationId: 'v1.endpoint.recover',
+      summary: 'Recover Failed Webhooks',
+      tag: 'Endpoint',
+      description: 'Sends again what failed at this endpoint, once each, in the background. Reaches 14 days back.',
+      body: recoverIn,
+      replies: { 202: recoverOut },
+      access: 'application',
+      handle: recover,
+    }),
+  },
+  '/app/{app_id}/endpoint/{endpoint_id}/stats': {
+    get: {
+      operationId: 'v1.endpoint.get-stats',
+      summary: 'Endpoint Stats',
+      tag: 'Endpoint',
+      description: 'Counts of attempts by status over 28 days at most.',
+      query: {
+        since: moment('Filter the range to data starting from this date'),
+        until: moment('Filter the range to data ending by this date'),
+      },
+      replies: { 200: endpointStats },
+      access: 'application',
+      handle: stats,
+    },
+  },
+  '/app/{app_id}/endpoint/{endpoint_id}/send-example': {
+    post: withBody({
+      operationId: 'v1.endpoint.send-example',
+      summary: 'Send Event Type Example Message',
+      tag: 'Endpoint',
+      body: eventExampleIn,
+      replies: { 200: messageOut },
+      access: 'organisation',
+      handle: sendExample,
+    }),
+  },
 }

@@ -1,28 +1,50 @@
 import { z } from 'zod'
 import type { Application } from '../../storage/applications.ts'
 import { metadata, text, throttleRate, uid } from './names.ts'
+import { aliased } from './parse.ts'
+import { listOf, shownId, shownMetadata, shownName, shownRate, shownTime } from './replies.ts'
 
 const applicationName = text.refine((value) => value.length > 0, 'Application names must be at least one character')
 
-export const applicationIn = z.object({
-  uid: uid('app').nullish().default(null),
-  name: applicationName,
-  throttleRate: throttleRate.nullish().default(null),
-  metadata: metadata.default({}),
-})
+/** What older clients call the fields. */
+const ALIASES = { rateLimit: 'throttleRate' } as const
+
+export const applicationIn = aliased(
+  ALIASES,
+  z.object({
+    uid: uid('app').nullish().default(null),
+    name: applicationName,
+    throttleRate: throttleRate.nullish().default(null),
+    metadata: metadata.default({}),
+  }),
+).meta({ id: 'ApplicationIn' })
 
 /** Absent leaves a field as it is, null clears it where it may be empty. */
-export const applicationPatch = z.object({
-  uid: uid('app').nullable().optional(),
-  name: applicationName.optional(),
-  throttleRate: throttleRate.nullable().optional(),
-  metadata: metadata.optional(),
-})
+export const applicationPatch = aliased(
+  ALIASES,
+  z.object({
+    uid: uid('app').nullable().optional(),
+    name: applicationName.optional(),
+    throttleRate: throttleRate.nullable().optional(),
+    metadata: metadata.optional(),
+  }),
+).meta({ id: 'ApplicationPatch' })
 
-/** What older clients call the fields. */
-export const APPLICATION_ALIASES = { rateLimit: 'throttleRate' } as const
+export const applicationOut = z
+  .object({
+    id: shownId('app'),
+    uid: shownName.nullable(),
+    name: z.string(),
+    throttleRate: shownRate.nullable(),
+    rateLimit: shownRate.nullable(),
+    metadata: shownMetadata,
+    createdAt: shownTime,
+    updatedAt: shownTime,
+  })
+  .meta({ id: 'ApplicationOut' })
+export const applicationList = listOf('ApplicationOut', applicationOut)
 
-export function showApplication(application: Application) {
+export function showApplication(application: Application): z.output<typeof applicationOut> {
   return {
     id: application.id,
     uid: application.uid,

@@ -3,6 +3,8 @@ import { LIMITS } from '../../domain/limits.ts'
 import type { Endpoint, EndpointFields } from '../../storage/endpoints.ts'
 import { customHeaders } from './headers.ts'
 import { metadata, names, SHAPE, text, throttleRate, uid } from './names.ts'
+import { aliased } from './parse.ts'
+import { listOf, shownId, shownMetadata, shownName, shownNames, shownRate, shownTime, shownUrl } from './replies.ts'
 import { secret } from './secret.ts'
 
 function urlProblem(value: string): string | undefined {
@@ -55,24 +57,60 @@ const fields = {
   timeoutMs: timeoutMs.nullish().default(null),
 }
 
-export const endpointUpdate = z.object(fields)
-export const endpointIn = z.object({ ...fields, secret: secret.nullish(), headers: customHeaders.nullish() })
-export const endpointPatch = z.object({
-  uid: uid('ep').nullable().optional(),
-  url: url.optional(),
-  description: text.optional(),
-  version: version.optional(),
-  disabled: z.boolean().optional(),
-  eventTypes: eventTypes.nullable().optional(),
-  channels: channels.nullable().optional(),
-  throttleRate: throttleRate.nullable().optional(),
-  metadata: metadata.optional(),
-  retrySchedule: retrySchedule.nullable().optional(),
-  timeoutMs: timeoutMs.nullable().optional(),
-})
-
 /** What older clients call the fields. */
-export const ENDPOINT_ALIASES = { rateLimit: 'throttleRate', filterTypes: 'eventTypes' } as const
+const ALIASES = { rateLimit: 'throttleRate', filterTypes: 'eventTypes' } as const
+
+export const endpointUpdate = aliased(ALIASES, z.object(fields)).meta({ id: 'EndpointUpdate' })
+export const endpointIn = aliased(ALIASES, z.object({ ...fields, secret: secret.nullish(), headers: customHeaders.nullish() })).meta({
+  id: 'EndpointIn',
+})
+export const endpointPatch = aliased(
+  ALIASES,
+  z.object({
+    uid: uid('ep').nullable().optional(),
+    url: url.optional(),
+    description: text.optional(),
+    version: version.optional(),
+    disabled: z.boolean().optional(),
+    eventTypes: eventTypes.nullable().optional(),
+    channels: channels.nullable().optional(),
+    throttleRate: throttleRate.nullable().optional(),
+    metadata: metadata.optional(),
+    retrySchedule: retrySchedule.nullable().optional(),
+    timeoutMs: timeoutMs.nullable().optional(),
+  }),
+).meta({ id: 'EndpointPatch' })
+
+/** The fields that an endpoint shows both by itself and as a message's destination. */
+export const destinationFields = {
+  id: shownId('ep'),
+  uid: shownName.nullable(),
+  url: shownUrl,
+  description: z.string(),
+  version: z.int().min(1).max(65_535),
+  disabled: z.boolean(),
+  eventTypes: shownNames.nullable(),
+  filterTypes: shownNames.nullable(),
+  channels: shownNames.max(LIMITS.channelsPerEndpoint).nullable(),
+  throttleRate: shownRate.nullable(),
+  rateLimit: shownRate.nullable(),
+  createdAt: shownTime,
+  updatedAt: shownTime,
+}
+
+export const endpointOut = z
+  .object({
+    ...destinationFields,
+    metadata: shownMetadata,
+    retrySchedule: z.array(z.number()).optional(),
+    timeoutMs: z.int().optional(),
+  })
+  .meta({ id: 'EndpointOut' })
+export const endpointList = listOf('EndpointOut', endpointOut)
+
+export const endpointStats = z
+  .object({ success: z.int(), fail: z.int(), pending: z.int(), sending: z.int(), canceled: z.int() })
+  .meta({ id: 'EndpointStats' })
 
 /** A schedule comes in seconds and is kept in milliseconds. */
 export function endpointFields(input: z.output<typeof endpointUpdate>): EndpointFields {
@@ -89,7 +127,6 @@ export function patchedEndpoint(endpoint: Endpoint, patch: z.output<typeof endpo
   return { ...endpoint, ...set, retryScheduleMs }
 }
 
-/** The fields that an endpoint shows both by itself and as a message's destination. */
 export function showDestination(endpoint: Endpoint) {
   return {
     id: endpoint.id,

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { EventType } from '../../storage/event-types.ts'
 import { name, text } from './names.ts'
+import { listOf, shownName, shownTime } from './replies.ts'
 
 const schemas = z.record(z.string(), z.record(z.string(), z.unknown())).refine((value) => !JSON.stringify(value).includes('\\u0000'), {
   error: 'Control characters 0x00-0x08 not allowed.',
@@ -15,29 +16,54 @@ const fields = {
   schemas: schemas.nullish().default(null),
 }
 
-export const eventTypeUpdate = z.object(fields)
-export const eventTypeIn = z.object({ name, ...fields })
-export const eventTypePatch = z.object({
-  description: text.optional(),
-  archived: z.boolean().optional(),
-  deprecated: z.boolean().optional(),
-  featureFlag: name.nullable().optional(),
-  groupName: name.nullable().optional(),
-  schemas: schemas.nullable().optional(),
-})
 /**
  * Clients of today write a list of feature flags where the Svix server has one flag.
  * A list of one is that flag; longer ones are left to the schema, which refuses them.
  */
-export function withFeatureFlag(body: unknown): unknown {
+function withFeatureFlag(body: unknown): unknown {
   if (typeof body !== 'object' || body === null || !('featureFlags' in body) || 'featureFlag' in body) return body
   const { featureFlags } = body
   if (!Array.isArray(featureFlags)) return body
   return { ...body, featureFlag: featureFlags.length > 1 ? featureFlags : ((featureFlags[0] as unknown) ?? null) }
 }
 
+export const eventTypeUpdate = z.preprocess(withFeatureFlag, z.object(fields)).meta({ id: 'EventTypeUpdate' })
+export const eventTypeIn = z.preprocess(withFeatureFlag, z.object({ name, ...fields })).meta({ id: 'EventTypeIn' })
+export const eventTypePatch = z
+  .preprocess(
+    withFeatureFlag,
+    z.object({
+      description: text.optional(),
+      archived: z.boolean().optional(),
+      deprecated: z.boolean().optional(),
+      featureFlag: name.nullable().optional(),
+      groupName: name.nullable().optional(),
+      schemas: schemas.nullable().optional(),
+    }),
+  )
+  .meta({ id: 'EventTypePatch' })
+
+/** The part of the path that a PUT creates an event type with. */
+export const eventTypeName = z.object({ name })
+
+export const eventTypeOut = z
+  .object({
+    name: shownName,
+    description: z.string(),
+    archived: z.boolean(),
+    deprecated: z.boolean(),
+    featureFlag: shownName.nullable(),
+    featureFlags: z.array(shownName),
+    groupName: shownName.nullable(),
+    schemas: z.record(z.string(), z.record(z.string(), z.unknown())).nullable(),
+    createdAt: shownTime,
+    updatedAt: shownTime,
+  })
+  .meta({ id: 'EventTypeOut' })
+export const eventTypeList = listOf('EventTypeOut', eventTypeOut)
+
 /** The name of the event type to send an example of. */
-export const eventExampleIn = z.object({ eventType: name })
+export const eventExampleIn = z.object({ eventType: name }).meta({ id: 'EventExampleIn' })
 
 export function showEventType(eventType: EventType, options: { withContent: boolean } = { withContent: true }) {
   return {

@@ -35,9 +35,14 @@ function check(headers: Readonly<Record<string, string | null>>, context: z.Refi
 }
 
 export const customHeaders = z.record(z.string(), z.string()).superRefine(check)
-export const endpointHeadersIn = z.object({ headers: customHeaders })
+export const endpointHeadersIn = z.object({ headers: customHeaders }).meta({ id: 'EndpointHeadersIn' })
 /** Null removes a header. */
-export const endpointHeadersPatch = z.object({ headers: z.record(z.string(), z.string().nullable()).superRefine(check) })
+export const endpointHeadersPatch = z
+  .object({ headers: z.record(z.string(), z.string().nullable()).superRefine(check) })
+  .meta({ id: 'EndpointHeadersPatchIn' })
+export const endpointHeadersOut = z
+  .object({ headers: z.record(z.string(), z.string()), sensitive: z.array(z.string()) })
+  .meta({ id: 'EndpointHeadersOut' })
 
 export type Headers = Readonly<Record<string, string>>
 

@@ -4,39 +4,113 @@ import type { Attempt } from '../../storage/history/attempts.ts'
 import type { DeadLetter } from '../../storage/history/dead-letters.ts'
 import type { DeliveryState } from '../../storage/history/destinations.ts'
 import type { StoredMessage } from '../../storage/history/messages.ts'
-import { STATUS_FAIL, STATUS_PENDING, STATUS_SENDING, STATUS_SUCCESS } from '../../domain/outcome.ts'
+import { STATUS_FAIL, STATUS_PENDING, STATUS_SENDING, STATUS_SUCCESS, TRIGGER_MANUAL, TRIGGER_SCHEDULED } from '../../domain/outcome.ts'
 import { applicationIn } from './application.ts'
+import { destinationFields } from './endpoint.ts'
 import { name, names, SHAPE, uid } from './names.ts'
+import { aliased } from './parse.ts'
+import { listOf, shownId, shownName, shownNames, shownTime, shownUrl } from './replies.ts'
 import { time } from './time.ts'
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
-export const messageIn = z.object({
-  eventType: name,
-  payload: z.custom<Record<string, unknown>>(isObject, { params: SHAPE, error: 'The payload must be an object' }),
-  eventId: uid('msg').nullish().default(null),
-  channels: names(1, LIMITS.channelsPerMessage).nullish().default(null),
-  payloadRetentionPeriod: z
-    .number()
-    .refine(Number.isInteger, { params: SHAPE, error: 'expected i64', abort: true })
-    .refine(
-      (days) => days >= LIMITS.payloadRetentionMinDays && days <= LIMITS.payloadRetentionMaxDays,
-      `The retention period is ${LIMITS.payloadRetentionMinDays} to ${LIMITS.payloadRetentionMaxDays} days`,
-    )
-    .nullish(),
-  transformationsParams: z
-    .looseObject({
-      rawPayload: z
-        .string()
-        .refine((text) => !text.includes('\0'), 'NUL is not allowed')
-        .nullish(),
-    })
-    .nullish(),
-  application: applicationIn.nullish(),
+/** What older clients call the fields. */
+const ALIASES = { data: 'payload' } as const
+
+export const messageIn = aliased(
+  ALIASES,
+  z.object({
+    eventType: name,
+    payload: z.custom<Record<string, unknown>>(isObject, { params: SHAPE, error: 'The payload must be an object' }),
+    eventId: uid('msg').nullish().default(null),
+    channels: names(1, LIMITS.channelsPerMessage).nullish().default(null),
+    payloadRetentionPeriod: z
+      .number()
+      .refine(Number.isInteger, { params: SHAPE, error: 'expected i64', abort: true })
+      .refine(
+        (days) => days >= LIMITS.payloadRetentionMinDays && days <= LIMITS.payloadRetentionMaxDays,
+        `The retention period is ${LIMITS.payloadRetentionMinDays} to ${LIMITS.payloadRetentionMaxDays} days`,
+      )
+      .nullish(),
+    transformationsParams: z
+      .looseObject({
+        rawPayload: z
+          .string()
+          .refine((text) => !text.includes('\0'), 'NUL is not allowed')
+          .nullish(),
+      })
+      .nullish(),
+    application: applicationIn.nullish(),
+  }),
+).meta({ id: 'MessageIn' })
+
+const messageFields = {
+  id: shownId('msg'),
+  eventType: shownName,
+  eventId: shownName.nullable(),
+  channels: shownNames.max(LIMITS.channelsPerMessage).nullable(),
+  payload: z.record(z.string(), z.unknown()),
+  timestamp: shownTime,
+}
+
+export const messageOut = z
+  .object({ ...messageFields, workflowId: z.string().optional().meta({ description: 'The Temporal workflow that delivers the message' }) })
+  .meta({ id: 'MessageOut' })
+export const messageList = listOf('MessageOut', messageOut)
+
+const messageStatus = z.literal([STATUS_SUCCESS, STATUS_PENDING, STATUS_FAIL, STATUS_SENDING]).meta({
+  id: 'MessageStatus',
+  description: 'The sending status of the message:\n- Success = 0\n- Pending = 1\n- Fail = 2\n- Sending = 3',
+})
+const messageStatusText = z.enum(['success', 'pending', 'fail', 'sending']).meta({ id: 'MessageStatusText' })
+const triggerType = z.literal([TRIGGER_SCHEDULED, TRIGGER_MANUAL]).meta({
+  id: 'MessageAttemptTriggerType',
+  description: 'The reason an attempt was made:\n- Scheduled = 0\n- Manual = 1',
 })
 
-/** What older clients call the fields. */
-export const MESSAGE_ALIASES = { data: 'payload' } as const
+export const attemptOut = z
+  .object({
+    id: shownId('atmpt'),
+    msgId: shownId('msg'),
+    endpointId: shownId('ep'),
+    url: shownUrl,
+    status: messageStatus,
+    statusText: messageStatusText,
+    response: z.string(),
+    responseStatusCode: z.int(),
+    responseDurationMs: z.int(),
+    triggerType,
+    timestamp: shownTime,
+    msg: messageOut.optional(),
+  })
+  .meta({ id: 'MessageAttemptOut' })
+export const attemptList = listOf('MessageAttemptOut', attemptOut)
+
+const stateFields = { status: messageStatus, statusText: messageStatusText, nextAttempt: shownTime.nullable() }
+export const endpointMessageList = listOf(
+  'EndpointMessageOut',
+  z.object({ ...messageFields, ...stateFields }).meta({ id: 'EndpointMessageOut' }),
+)
+export const messageEndpointList = listOf(
+  'MessageEndpointOut',
+  z.object({ ...destinationFields, ...stateFields }).meta({ id: 'MessageEndpointOut' }),
+)
+
+export const deadLetterList = listOf(
+  'DeadLetterOut',
+  z
+    .object({
+      msgId: shownId('msg'),
+      endpointId: shownId('ep'),
+      eventType: shownName,
+      eventId: shownName.nullable(),
+      attempts: z.int(),
+      responseStatusCode: z.int(),
+      redrivable: z.boolean().meta({ description: 'Whether the message still has its payload and the endpoint takes deliveries' }),
+      timestamp: shownTime,
+    })
+    .meta({ id: 'DeadLetterOut' }),
+)
 
 const EXPIRED = '{"expired":true}'
 
@@ -121,9 +195,25 @@ export function showDeadLetter(letter: DeadLetter) {
   }
 }
 
-export const redriveIn = z.object({
-  endpointId: z.string().nullish(),
-  messageIds: z.array(z.string()).max(LIMITS.redriveMaxPerRequest).nullish(),
-})
+export const redriveIn = z
+  .object({
+    endpointId: z.string().nullish(),
+    messageIds: z.array(z.string()).max(LIMITS.redriveMaxPerRequest).nullish(),
+  })
+  .meta({ id: 'RedriveIn' })
+export const redriveOut = z
+  .object({
+    redriven: z.int(),
+    done: z.boolean().meta({ description: 'False where more dead letters are left than one request puts back' }),
+  })
+  .meta({ id: 'RedriveOut' })
 
-export const recoverIn = z.object({ since: time, until: time.nullish() })
+export const recoverIn = z.object({ since: time, until: time.nullish() }).meta({ id: 'RecoverIn' })
+export const recoverOut = z
+  .object({
+    id: shownId('qtask'),
+    status: z.enum(['running', 'finished', 'failed']).meta({ id: 'BackgroundTaskStatus' }),
+    task: z.enum(['endpoint.recover']).meta({ id: 'BackgroundTaskType' }),
+    updatedAt: shownTime,
+  })
+  .meta({ id: 'RecoverOut' })

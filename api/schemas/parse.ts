@@ -1,4 +1,4 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 import { ValidationError, type ValidationItem } from '../errors.ts'
 
 const SHAPE_CODES = new Set(['invalid_type', 'invalid_union', 'invalid_value', 'invalid_key', 'invalid_element', 'unrecognized_keys'])
@@ -30,11 +30,16 @@ export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.outp
 }
 
 /** Reads older names of fields: what the alias has counts where the field itself is absent. */
-export function withAliases(body: unknown, aliases: Readonly<Record<string, string>>): unknown {
+function withAliases(body: unknown, aliases: Readonly<Record<string, string>>): unknown {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) return body
   const copy: Record<string, unknown> = { ...body }
   for (const [alias, field] of Object.entries(aliases)) {
     if (copy[field] === undefined && copy[alias] !== undefined) copy[field] = copy[alias]
   }
   return copy
+}
+
+/** A schema that also takes older names of its fields. @param aliases the field's name by the older one */
+export function aliased<S extends z.ZodType>(aliases: Readonly<Record<string, string>>, schema: S) {
+  return z.preprocess((body) => withAliases(body, aliases), schema)
 }

@@ -14,14 +14,18 @@ export const secret = z.string().superRefine((value, context) => {
   }
 })
 
-export const secretRotateIn = z.object({
-  key: secret.nullish(),
-  gracePeriodSeconds: z
-    .number()
-    .refine((value) => Number.isInteger(value) && value >= 0, { params: SHAPE, error: 'expected u32', abort: true })
-    .refine((value) => value <= LIMITS.secretGraceMaxS, `The grace period is at most ${LIMITS.secretGraceMaxS} seconds`)
-    .nullish(),
-})
+export const secretRotateIn = z
+  .object({
+    key: secret.nullish(),
+    gracePeriodSeconds: z
+      .number()
+      .refine((value) => Number.isInteger(value) && value >= 0, { params: SHAPE, error: 'expected u32', abort: true })
+      .refine((value) => value <= LIMITS.secretGraceMaxS, `The grace period is at most ${LIMITS.secretGraceMaxS} seconds`)
+      .nullish(),
+  })
+  .meta({ id: 'EndpointSecretRotateIn' })
+
+export const secretOut = z.object({ key: z.string() }).meta({ id: 'EndpointSecretOut' })
 
 export function newSecret(): string {
   return `whsec_${randomBytes(LIMITS.secretBytes).toString('base64')}`

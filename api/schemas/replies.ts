@@ -1,0 +1,30 @@
+import { z } from 'zod'
+import { LIMITS } from '../../domain/limits.ts'
+import { NAME_PATTERN } from './names.ts'
+
+/** Pieces of what the API answers. These schemas document and are held against answers by tests; nothing is validated with them at run time. */
+
+export const shownName = z.string().min(1).max(LIMITS.nameMaxChars).regex(NAME_PATTERN)
+export const shownNames = z.array(shownName).min(1)
+export const shownTime = z.iso.datetime()
+export const shownUrl = z.string().min(1).max(LIMITS.urlMaxChars).meta({ format: 'uri' })
+export const shownRate = z.int().min(1).max(65_535)
+export const shownMetadata = z.record(z.string(), z.string())
+
+export function shownId(prefix: string) {
+  return z.string().meta({ example: `${prefix}_1srOrx2ZWZBpBUvZwXKQmoEYga2` })
+}
+
+/** A page of a list. @param name the component's name of one entry */
+export function listOf<S extends z.ZodType>(name: string, entry: S) {
+  return z
+    .object({
+      data: z.array(entry),
+      iterator: z.string().nullable().meta({ description: 'Pass as `iterator` for the next page; null on an empty page' }),
+      prevIterator: z.string().nullable().meta({ description: 'Pass as `iterator` for the page before; null on an empty page' }),
+      done: z.boolean().meta({ description: 'Whether there is nothing more in the direction of travel' }),
+    })
+    .meta({ id: `ListResponse_${name}_` })
+}
+
+export const emptyResponse = z.object({}).meta({ id: 'EmptyResponse' })
