@@ -9,7 +9,7 @@ before(async () => {
   storage = await createStorage(12)
 })
 
-afterEach(() => storage.pool.query('TRUNCATE message, message_event_id, outbox'))
+afterEach(() => storage.pool.query('TRUNCATE message, message_event_id, outbox, idempotency_key'))
 after(() => storage.drop())
 
 async function outbox() {
@@ -60,10 +60,10 @@ test('a conflict stores nothing, and the group is named after the first message 
   await acceptMessages(storage.pool, [taken], true, 10_000)
   const [conflict, stored] = [newMessage({ eventId: 'taken' }), newMessage()]
   const result = await acceptMessages(storage.pool, [conflict, stored], true, 10_000)
-  assert.deepEqual(result, { accepted: new Set([stored.id]), groupId: stored.id })
+  assert.deepEqual(result, { accepted: new Set([stored.id]), repeated: new Set(), groupId: stored.id })
   assert.deepEqual((await outbox()).map((row) => row.id).sort(), [taken.id, stored.id].sort())
   const again = await acceptMessages(storage.pool, [newMessage({ eventId: 'taken' })], true, 10_000)
-  assert.deepEqual(again, { accepted: new Set(), groupId: undefined })
+  assert.deepEqual(again, { accepted: new Set(), repeated: new Set(), groupId: undefined })
   assert.equal(await count(storage.pool, 'message'), 2)
 })
 
@@ -84,7 +84,7 @@ test('concurrent batches with the same event ids in any order store each once, w
     assert.equal(accepted.length, 30)
     assert.equal(await count(storage.pool, 'message'), 30)
     assert.deepEqual((await outbox()).map((row) => row.id).sort(), accepted.sort())
-    await storage.pool.query('TRUNCATE message, message_event_id, outbox')
+    await storage.pool.query('TRUNCATE message, message_event_id, outbox, idempotency_key')
   }
 })
 
@@ -93,4 +93,39 @@ test('a group that has reached Temporal leaves whole, and only it', async () => 
   const second = await acceptMessages(storage.pool, newMessages(2), true, 10_000)
   await deleteGroup(storage.pool, first.groupId!)
   assert.deepEqual(new Set((await outbox()).map((row) => row.id)), second.accepted)
+})
+
+test('of messages with one idempotency key the first is stored, in one batch, in a later one and in batches at the same time', async () => {
+  const keyed = () => newMessages(12).map((message, i) => ({ ...message, idempotencyKey: `key ${i % 3}` }))
+  const first = keyed()
+  const result = await acceptMessages(storage.pool, [...first, newMessage()], true, 10_000)
+  assert.deepEqual([result.accepted.size, result.repeated.size], [4, 9])
+  for (const message of first.slice(0, 3)) assert.ok(result.accepted.has(message.id))
+  const batches = await Promise.all([keyed(), keyed().toReversed()].map((batch) => acceptMessages(storage.pool, batch, true, 10_000)))
+  for (const batch of batches) assert.deepEqual([batch.accepted.size, batch.repeated.size, batch.groupId], [0, 12, undefined])
+  for (let round = 0; round < 10; round++) {
+    const rivals = Array.from({ length: 10 }, (_, rival) => {
+      const messages = newMessages(20).map((message, i) => ({ ...message, idempotencyKey: `round ${round} ${(i * 7 + rival * 11) % 20}` }))
+      return rival % 2 === 0 ? messages : messages.toReversed()
+    })
+    const results = await Promise.all(rivals.map((batch) => acceptMessages(storage.pool, batch, true, 10_000)))
+    assert.equal(results.flatMap((one) => [...one.accepted]).length, 20)
+  }
+  assert.equal(await count(storage.pool, 'message'), 204)
+  assert.equal(await count(storage.pool, 'outbox'), 204)
+})
+
+test('a conflict of event ids gives the idempotency key back', async () => {
+  await acceptMessages(storage.pool, [newMessage({ eventId: 'taken' })], true, 10_000)
+  const refused = await acceptMessages(storage.pool, [newMessage({ eventId: 'taken', idempotencyKey: 'mine' })], true, 10_000)
+  assert.deepEqual([refused.accepted.size, refused.repeated.size], [0, 0])
+  const next = await acceptMessages(storage.pool, [newMessage({ eventId: 'free', idempotencyKey: 'mine' })], true, 10_000)
+  assert.equal(next.accepted.size, 1)
+})
+
+test('an idempotency key can be used again when it has expired', async () => {
+  await acceptMessages(storage.pool, [newMessage({ idempotencyKey: 'old' })], true, 10_000)
+  await storage.pool.query('UPDATE idempotency_key SET expires_at = now()')
+  const next = await acceptMessages(storage.pool, [newMessage({ idempotencyKey: 'old' })], true, 10_000)
+  assert.equal(next.accepted.size, 1)
 })
