@@ -5,8 +5,9 @@ import type { Authenticate, Caller } from './auth.ts'
 import { readJson } from './body.ts'
 import type { ApiDependencies } from './dependencies.ts'
 import { ApiError } from './errors.ts'
+import { idempotencyKeyOf, type Answer, type Idempotency } from './idempotency.ts'
 import type { QueryParameters } from './parameters.ts'
-import { sendJson, sendNothing } from './reply.ts'
+import { sendNothing, sendText } from './reply.ts'
 import { parseBody } from './schemas/parse.ts'
 import { requireOrganisation } from './scope.ts'
 
@@ -78,28 +79,38 @@ function pathOf(request: Request): Record<string, string | undefined> {
   return Object.fromEntries(Object.entries(request.params).map(([name, value]) => [name, typeof value === 'string' ? value : undefined]))
 }
 
-function serve(deps: ApiDependencies, authenticate: Authenticate, { access, body: schema }: Operation, handle: Handler) {
+interface RoutingDependencies extends ApiDependencies {
+  readonly authenticate: Authenticate
+  readonly idempotency: Idempotency
+}
+
+function serve(deps: RoutingDependencies, { access, body: schema }: Operation, handle: Handler) {
   return async (request: Request, response: Response): Promise<void> => {
-    const caller = await authenticate(request.headers.authorization)
+    const caller = await deps.authenticate(request.headers.authorization)
     if (access === 'organisation') requireOrganisation(caller)
     const query = queryOf(request.url)
     const body = async () => {
       const json = await readJson(request)
       return schema === undefined ? json : parseBody(schema, json)
     }
-    const reply = await handle({ deps, caller, path: pathOf(request), query, request, response, body })
-    if (reply.json === undefined) sendNothing(response)
-    else sendJson(response, reply.status, reply.json)
+    const answer = async (): Promise<Answer> => {
+      const { status, json } = await handle({ deps, caller, path: pathOf(request), query, request, response, body })
+      return { status, text: json === undefined ? '' : JSON.stringify(json) }
+    }
+    const key = request.method === 'POST' ? idempotencyKeyOf(request) : undefined
+    const { status, text } = key === undefined ? await answer() : await deps.idempotency.once(key, answer)
+    if (text === '') sendNothing(response)
+    else sendText(response, status, text)
   }
 }
 
 /** Makes a router of a table; a known path with another method answers 405. */
-export function createRoutes(deps: ApiDependencies, authenticate: Authenticate, table: RouteTable): Router {
+export function createRoutes(deps: RoutingDependencies, table: RouteTable): Router {
   const router = Router({ caseSensitive: true })
   for (const [path, operations] of Object.entries(table)) {
     const route = router.route(path.replaceAll(/\{(\w+)\}/g, ':$1'))
     for (const [method, operation] of Object.entries(operations) as [Method, Operation][]) {
-      if (operation.handle !== null) route[method](serve(deps, authenticate, operation, operation.handle))
+      if (operation.handle !== null) route[method](serve(deps, operation, operation.handle))
     }
     const allowed = Object.keys(operations).map((method) => method.toUpperCase())
     route.all((_request, response) => {

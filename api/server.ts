@@ -4,6 +4,7 @@ import type { ApiDependencies } from './dependencies.ts'
 import { ApiError } from './errors.ts'
 import { createFailures } from './failures.ts'
 import { createReadiness, health, ping } from './health.ts'
+import { createIdempotency } from './idempotency.ts'
 import { createInbox } from './inbox.ts'
 import { applicationRoutes } from './routes/applications.ts'
 import { attemptRoutes } from './routes/attempts.ts'
@@ -42,11 +43,12 @@ export function createApi(deps: ApiDependencies): express.Express {
   app.set('query parser', false)
   app.set('case sensitive routing', true)
   const authenticate = createAuthenticator(deps.config.jwtSecret)
-  app.post('/api/v1/app/:app_id/msg', createPublish(deps, authenticate))
+  const idempotency = createIdempotency(deps)
+  app.post('/api/v1/app/:app_id/msg', createPublish(deps, authenticate, idempotency))
   app.get('/api/v1/health', health)
   app.get('/api/v1/health/ping', ping)
   app.get('/readyz', createReadiness(deps.readiness))
-  app.use('/api/v1', createRoutes(deps, authenticate, ROUTES))
+  app.use('/api/v1', createRoutes({ ...deps, authenticate, idempotency }, ROUTES))
   if (deps.config.environment === 'development') app.use('/inbox', createInbox(deps))
   app.use(() => {
     throw new ApiError('not_found', 'There is nothing at this path')

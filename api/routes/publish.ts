@@ -2,10 +2,12 @@ import type { Request, Response } from 'express'
 import { newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { NewMessage } from '../../domain/message.ts'
-import type { Authenticate } from '../auth.ts'
+import type { StoredMessage } from '../../storage/history/messages.ts'
+import type { Authenticate, Caller } from '../auth.ts'
 import { readJson } from '../body.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { notFound } from '../errors.ts'
+import { idempotencyKeyOf, type Idempotency } from '../idempotency.ts'
 import { flag } from '../parameters.ts'
 import { readFlag } from '../query.ts'
 import { sendText } from '../reply.ts'
@@ -27,33 +29,51 @@ function wantsContent(url: string): boolean {
  * `POST /app/{app}/msg`: the hot path. Its only I/O is the intake's group commit; tokens and applications come from
  * memory, and the payload is parsed and written once. 202 follows the commit.
  */
-export function createPublish(deps: ApiDependencies, authenticate: Authenticate) {
+export function createPublish(deps: ApiDependencies, authenticate: Authenticate, idempotency: Idempotency) {
   return async (request: Request<{ app_id: string }>, response: Response): Promise<void> => {
     const known = authenticate(request.headers.authorization)
     const caller = known instanceof Promise ? await known : known
     requireOrganisation(caller)
     const withContent = wantsContent(request.url)
-    const appName = request.params.app_id
-    const [application, body] = await Promise.all([cachedApplicationOf(deps, caller, appName), readJson(request)])
-    const input = parseBody(messageIn, body)
-    if (application === undefined && !input.application) throw notFound()
-    const appId = application?.id ?? (await findOrCreateApplication(deps, caller, appName, input.application)).id
-    const nowMs = Date.now()
-    const rawPayload = input.transformationsParams?.rawPayload ?? undefined
-    const message: NewMessage = {
-      id: newId('msg', nowMs),
-      appId,
-      eventType: input.eventType,
-      eventId: input.eventId ?? null,
-      channels: input.channels ?? null,
-      payload: rawPayload ?? JSON.stringify(input.payload),
-      createdAtMs: nowMs,
-      expiresAtMs: nowMs + (input.payloadRetentionPeriod ?? LIMITS.payloadRetentionMaxDays) * DAY_MS,
+    const idempotencyKey = idempotencyKeyOf(request)
+    const publish = () => publishOne(deps, caller, request, { withContent, idempotencyKey })
+    if (idempotencyKey === undefined) {
+      sendText(response, 202, await publish())
+      return
     }
-    await deps.intake.accept(message)
-    const shown = !withContent ? '{}' : rawPayload === undefined ? message.payload : payloadJson(rawPayload)
-    sendText(response, 202, messageJson({ ...message, createdAt: new Date(nowMs) }, shown))
+    const show = (first: StoredMessage) => messageJson(first, withContent ? payloadJson(first.payload) : '{}')
+    sendText(response, 202, await idempotency.publishOnce(idempotencyKey, publish, show))
   }
+}
+
+/** @returns the answer, once the message is committed */
+async function publishOne(
+  deps: ApiDependencies,
+  caller: Caller,
+  request: Request<{ app_id: string }>,
+  { withContent, idempotencyKey }: { withContent: boolean; idempotencyKey: string | undefined },
+): Promise<string> {
+  const appName = request.params.app_id
+  const [application, body] = await Promise.all([cachedApplicationOf(deps, caller, appName), readJson(request)])
+  const input = parseBody(messageIn, body)
+  if (application === undefined && !input.application) throw notFound()
+  const appId = application?.id ?? (await findOrCreateApplication(deps, caller, appName, input.application)).id
+  const nowMs = Date.now()
+  const rawPayload = input.transformationsParams?.rawPayload ?? undefined
+  const message: NewMessage = {
+    id: newId('msg', nowMs),
+    appId,
+    eventType: input.eventType,
+    eventId: input.eventId ?? null,
+    channels: input.channels ?? null,
+    payload: rawPayload ?? JSON.stringify(input.payload),
+    createdAtMs: nowMs,
+    expiresAtMs: nowMs + (input.payloadRetentionPeriod ?? LIMITS.payloadRetentionMaxDays) * DAY_MS,
+    idempotencyKey,
+  }
+  await deps.intake.accept(message)
+  const shown = !withContent ? '{}' : rawPayload === undefined ? message.payload : payloadJson(rawPayload)
+  return messageJson({ ...message, createdAt: new Date(nowMs) }, shown)
 }
 
 /** How publishing is documented; the table leaves serving it to `createPublish`. */
