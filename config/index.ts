@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { DEFAULT_JITTER, DEFAULT_SCHEDULE_MS, type RetryPolicy } from '../domain/backoff.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { flag, integer, list, nameServers, origins, ports, secret, secrets, weaknessOf, webUrl } from './formats.ts'
 
 /** A setting is missing or wrong. The message lists every problem, one a line, each naming its variable. */
 export class ConfigError extends Error {
@@ -8,31 +9,11 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError'
 }
 
-const flag = z
-  .enum(['true', 'false', '1', '0', ''])
-  .default('false')
-  .transform((text) => text === 'true' || text === '1')
-
-const integer = (minimum: number, maximum: number, fallback: number) =>
-  z.string().default(String(fallback)).transform(Number).pipe(z.number().int().min(minimum).max(maximum))
-
-const list = z
-  .string()
-  .default('')
-  .transform((text) =>
-    text
-      .split(',')
-      .map((part) => part.trim())
-      .filter((part) => part !== ''),
-  )
-
 const schedule = z
   .string()
   .default(DEFAULT_SCHEDULE_MS.map((ms) => ms / 1000).join(','))
   .transform((text) => text.split(',').map((part) => Number(part) * 1000))
   .pipe(z.array(z.number().positive().max(LIMITS.retryDelayMaxMs)).min(1).max(LIMITS.retryScheduleMaxSteps))
-
-const secret = z.string().min(32, 'needs at least 32 characters')
 
 const environment = z.object({
   TIDINGS_ENV: z.enum(['development', 'production']).default('development'),
@@ -45,8 +26,16 @@ const environment = z.object({
     .regex(/^[a-z0-9-]{1,32}$/, 'may have lower-case letters, digits and hyphens, 32 at most')
     .default('local'),
   TIDINGS_JWT_SECRET: secret.optional(),
+  TIDINGS_JWT_SECRET_PREVIOUS: secrets,
   TIDINGS_ENCRYPTION_KEY: secret.optional(),
+  TIDINGS_ENCRYPTION_KEYS_PREVIOUS: secrets,
+  TIDINGS_PUBLIC_URL: webUrl({ credentials: false }).optional(),
+  TIDINGS_CORS_ORIGINS: origins,
+  TIDINGS_RATE_LIMIT: integer(0, 1_000_000, LIMITS.requestsPerTokenPerSecond),
   TIDINGS_ALLOW_SUBNETS: list,
+  TIDINGS_ALLOW_PORTS: ports('80,443,8080,8443'),
+  TIDINGS_DNS_SERVERS: nameServers,
+  TIDINGS_EGRESS_PROXY: webUrl({ credentials: true }).optional(),
   TIDINGS_REQUIRE_HTTPS: flag,
   TIDINGS_SVIX_HEADERS: flag,
   TIDINGS_RETRY_SCHEDULE: schedule,
@@ -89,7 +78,21 @@ export interface Config {
   readonly jwtSecret: string | undefined
   /** Encrypts endpoint secrets and headers at rest. As `jwtSecret`. */
   readonly encryptionKey: string | undefined
+  /** Tokens signed with these are still accepted. */
+  readonly previousJwtSecrets: readonly string[]
+  /** What these encrypted is still read. */
+  readonly previousEncryptionKeys: readonly string[]
+  /** Where users reach the API, without a slash at its end; undefined: as each caller does. */
+  readonly publicUrl: string | undefined
+  /** Origins whose pages may call the API; `*` is every one. */
+  readonly corsOrigins: readonly string[]
+  /** Requests a second of one token in one process; 0 is no limit. */
+  readonly rateLimit: number
   readonly allowSubnets: readonly string[]
+  readonly allowPorts: readonly number[]
+  /** Empty: those of the system. */
+  readonly dnsServers: readonly string[]
+  readonly egressProxy: URL | undefined
   readonly requireHttps: boolean
   readonly svixHeaders: boolean
   /** The default policy, time scale applied. */
@@ -121,12 +124,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     throw new ConfigError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('\n'))
   }
   const value = parsed.data
-  const problems: string[] = []
-  if (value.TIDINGS_ENV === 'production') {
-    for (const name of ['TIDINGS_JWT_SECRET', 'TIDINGS_ENCRYPTION_KEY'] as const) {
-      if (value[name] === undefined) problems.push(`${name}: required when TIDINGS_ENV=production`)
-    }
-  }
+  const problems = value.TIDINGS_ENV === 'production' ? problemsInProduction(value) : []
   if (problems.length > 0) throw new ConfigError(problems.join('\n'))
   const scale = value.TIDINGS_RETRY_TIME_SCALE
   const ownServer = value.TEMPORAL_ADDRESS === undefined
@@ -139,7 +137,15 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     region: value.TIDINGS_REGION,
     jwtSecret: value.TIDINGS_JWT_SECRET,
     encryptionKey: value.TIDINGS_ENCRYPTION_KEY,
+    previousJwtSecrets: value.TIDINGS_JWT_SECRET_PREVIOUS,
+    previousEncryptionKeys: value.TIDINGS_ENCRYPTION_KEYS_PREVIOUS,
+    publicUrl: value.TIDINGS_PUBLIC_URL?.href.replace(/\/+$/, ''),
+    corsOrigins: value.TIDINGS_CORS_ORIGINS,
+    rateLimit: value.TIDINGS_RATE_LIMIT,
     allowSubnets: value.TIDINGS_ALLOW_SUBNETS,
+    allowPorts: value.TIDINGS_ALLOW_PORTS,
+    dnsServers: value.TIDINGS_DNS_SERVERS,
+    egressProxy: value.TIDINGS_EGRESS_PROXY,
     requireHttps: value.TIDINGS_REQUIRE_HTTPS,
     svixHeaders: value.TIDINGS_SVIX_HEADERS,
     retry: {
@@ -161,4 +167,26 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     temporalAddress: value.TEMPORAL_ADDRESS,
     temporalNamespace: value.TEMPORAL_NAMESPACE ?? `tidings-${value.TIDINGS_REGION}`,
   })
+}
+
+/** Secrets that anybody could guess protect nobody's endpoints: the service does not start on them. */
+function problemsInProduction(value: z.output<typeof environment>): string[] {
+  const problems: string[] = []
+  for (const name of ['TIDINGS_JWT_SECRET', 'TIDINGS_ENCRYPTION_KEY'] as const) {
+    if (value[name] === undefined) problems.push(`${name}: required when TIDINGS_ENV=production`)
+  }
+  const given = {
+    TIDINGS_JWT_SECRET: [value.TIDINGS_JWT_SECRET ?? []].flat(),
+    TIDINGS_JWT_SECRET_PREVIOUS: value.TIDINGS_JWT_SECRET_PREVIOUS,
+    TIDINGS_ENCRYPTION_KEY: [value.TIDINGS_ENCRYPTION_KEY ?? []].flat(),
+    TIDINGS_ENCRYPTION_KEYS_PREVIOUS: value.TIDINGS_ENCRYPTION_KEYS_PREVIOUS,
+  }
+  for (const [name, secretsGiven] of Object.entries(given)) {
+    const weakness = secretsGiven.map(weaknessOf).find((one) => one !== undefined)
+    if (weakness !== undefined) problems.push(`${name}: ${weakness}`)
+  }
+  if (value.TIDINGS_JWT_SECRET !== undefined && value.TIDINGS_JWT_SECRET === value.TIDINGS_ENCRYPTION_KEY) {
+    problems.push('TIDINGS_ENCRYPTION_KEY: must not be TIDINGS_JWT_SECRET, so that one can leak without the other')
+  }
+  return problems
 }

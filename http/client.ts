@@ -1,9 +1,9 @@
-import { isIP, type LookupFunction } from 'node:net'
-import { Agent, buildConnector } from 'undici'
+import { Agent, type buildConnector } from 'undici'
 import { LIMITS } from '../domain/limits.ts'
 import { LANES, type Lane } from '../domain/names.ts'
 import type { AttemptOutcome } from '../domain/outcome.ts'
-import { BlockedAddressError, INVALID_URL, type AddressGuard } from './address-guard.ts'
+import { INVALID_URL, type AddressGuard } from './address-guard.ts'
+import { createConnector, createGuardedConnector, createProxiedConnector } from './connector.ts'
 import { Exchange } from './exchange.ts'
 import { createIdleConnections, type IdleConnections } from './idle-connections.ts'
 import { createInterruptions } from './interruptions.ts'
@@ -30,15 +30,17 @@ export interface HttpClientOptions {
   readonly guard: AddressGuard
   /** Upper bound of every request's own timeout. */
   readonly requestTimeoutMs: number
+  /** Guarded requests go through this HTTP proxy. */
+  readonly egressProxy?: URL | undefined
 }
 
 /** A client with one pool of connections for each lane, so that slow endpoints hold none that fast ones want. */
 export function createHttpClient(options: HttpClientOptions): OutgoingClient {
-  const { guard, requestTimeoutMs } = options
-  const guarded = createGuardedConnector(guard)
+  const { guard, requestTimeoutMs, egressProxy } = options
+  const guarded = egressProxy === undefined ? createGuardedConnector(guard) : createProxiedConnector(guard, egressProxy)
   const pools = Object.fromEntries(LANES.map((lane) => [lane, createLanePool(guarded)])) as Record<Lane, LanePool>
   // Exempt URLs have connections of their own: one that was opened without the guard never carries a guarded request.
-  const exempt = createLanePool(createConnector(undefined))
+  const exempt = createLanePool(createConnector())
   const interruptions = createInterruptions()
 
   return {
@@ -101,21 +103,3 @@ function createLanePool(connect: buildConnector.connector): LanePool {
 }
 
 const REQUESTS_PER_CONNECTION = 1000
-
-/** Checks numeric hosts itself, because `net.connect` asks no look-up for them; names go through the guard's look-up. */
-function createGuardedConnector(guard: AddressGuard): buildConnector.connector {
-  const connect = createConnector(guard.lookup)
-  return (target, callback) => {
-    const refusal = isIP(target.hostname) === 0 ? undefined : guard.checkAddress(target.hostname)
-    if (refusal === undefined) connect(target, callback)
-    else callback(new BlockedAddressError(refusal), null)
-  }
-}
-
-function createConnector(lookup: LookupFunction | undefined): buildConnector.connector {
-  return buildConnector({
-    timeout: LIMITS.connectTimeoutMs,
-    allowH2: false,
-    ...(lookup === undefined ? {} : { lookup }),
-  })
-}

@@ -47,6 +47,7 @@ const NAME_SERVICE = new Set(['EAI_AGAIN', 'ESERVFAIL', 'ETIMEOUT', 'EREFUSED', 
 export function describeFailure(error: unknown, answerBegun: boolean): RequestFailure {
   if (error instanceof BlockedAddressError) return { kind: 'blocked', reason: error.message }
   const code = codeOf(error)
+  if (code === 'EGRESS_PROXY' && error instanceof Error) return { kind: 'unreachable', reason: error.message }
   if (OWN_STOP.has(code)) return { kind: 'interrupted', reason: 'the sender stopped before the answer came' }
   const reason = REASONS[code] ?? (isParserError(error) ? 'the answer is not valid HTTP/1.1' : byFamily(code))
   return { kind: 'unreachable', reason: answerBegun && reason === CLOSED_EARLY ? INCOMPLETE : reason }

@@ -3,20 +3,26 @@ import ipaddr from 'ipaddr.js'
 type Address = ipaddr.IPv4 | ipaddr.IPv6
 type Subnet = [Address, number]
 
-/**
- * Ranges that `ipaddr.js` calls unicast and that must not be reached all the same.
- * - 168.63.129.16 is the host agent of every Azure machine, on a public address.
- * - Deprecated IPv4-compatible (::a.b.c.d) addresses embed an IPv4 address that routers of the machine may unwrap.
- */
-const REFUSED_BESIDES: readonly (readonly [string, string])[] = [
-  ['168.63.129.16/32', 'a cloud metadata service'],
-  ['::/96', 'an IPv4-compatible address'],
-]
+/** Deprecated IPv4-compatible (::a.b.c.d) addresses embed an IPv4 address that routers of the machine may unwrap. */
+const IPV4_COMPATIBLE = ipaddr.parseCIDR('::/96')
 
 /** Only this part of IPv6 is assigned for global unicast (RFC 4291); the rest is refused whatever it is called. */
 const GLOBAL_IPV6 = ipaddr.parseCIDR('2000::/3')
 
-const METADATA = new Set(['169.254.169.254', '169.254.170.2', '192.0.0.192', '100.100.100.200', 'fd00:ec2::254', 'fd20:ce::254'])
+/** Amazon (instances, containers, IPv6), Oracle, Alibaba, Google's IPv6, and the host agent of Azure on a public address. */
+const METADATA = new Set([
+  '169.254.169.254',
+  '169.254.170.2',
+  '169.254.170.23',
+  '192.0.0.192',
+  '100.100.100.200',
+  '168.63.129.16',
+  'fd00:ec2::254',
+  'fd00:ec2::23',
+  'fd20:ce::254',
+])
+
+const METADATA_SERVICE = 'a cloud metadata service'
 
 const RANGE_NAMES: Readonly<Record<string, string>> = {
   unspecified: 'unspecified',
@@ -34,24 +40,33 @@ const RANGE_NAMES: Readonly<Record<string, string>> = {
   teredo: 'a Teredo address',
 }
 
-const refusedBesides = REFUSED_BESIDES.map(([cidr, name]) => ({ subnet: ipaddr.parseCIDR(cidr), name }))
-
-/** Says what an address is that may not be reached ("private", "loopback"), or undefined where it may be. */
-export type AddressCheck = (address: string) => string | undefined
+export interface AddressCheck {
+  /** Says what an address is that may not be reached ("private", "loopback"); undefined where it may be. */
+  refusal(address: string): string | undefined
+  /** Whether the address may be reached because the operator opened it, not because it is public. */
+  isOpened(address: string): boolean
+}
 
 /**
- * Makes the check of a numeric address: public ones pass, and those in the subnets that the operator opened.
+ * Makes the check of numeric addresses: public ones pass, and those in the subnets that the operator opened. A metadata
+ * service is opened by its own address only, not by a range around it.
  * @param allowSubnets CIDRs or single addresses
  * @throws {SubnetError} naming the entry that is neither
  */
 export function createAddressCheck(allowSubnets: readonly string[]): AddressCheck {
   const allowed = allowSubnets.map(parseSubnet)
-  return (text) => {
-    if (!ipaddr.isValid(text)) return 'not understood'
-    // A mapped address (::ffff:a.b.c.d) is judged as the IPv4 address that the system connects to.
-    const address = ipaddr.process(text)
-    if (allowed.some((subnet) => matches(address, subnet))) return undefined
-    return whyNotPublic(address)
+  const opens = (address: Address): boolean => {
+    const candidates = isMetadata(address) ? allowed.filter(isSingle) : allowed
+    return candidates.some((subnet) => matches(address, subnet))
+  }
+  // A mapped address (::ffff:a.b.c.d) is judged as the IPv4 address that the system connects to.
+  return {
+    refusal: (text) => {
+      if (!ipaddr.isValid(text)) return 'not understood'
+      const address = ipaddr.process(text)
+      return opens(address) ? undefined : whyNotPublic(address)
+    },
+    isOpened: (text) => ipaddr.isValid(text) && opens(ipaddr.process(text)),
   }
 }
 
@@ -74,11 +89,36 @@ function matches(address: Address, [network, prefix]: Subnet): boolean {
   return address.kind() === network.kind() && address.match(network, prefix)
 }
 
+function isSingle([network, prefix]: Subnet): boolean {
+  return prefix === (network.kind() === 'ipv4' ? 32 : 128)
+}
+
+function isMetadata(address: Address): boolean {
+  return METADATA.has(address.toString())
+}
+
 function whyNotPublic(address: Address): string | undefined {
-  if (METADATA.has(address.toString())) return 'a cloud metadata service'
-  const besides = refusedBesides.find(({ subnet }) => matches(address, subnet))
+  if (isMetadata(address)) return METADATA_SERVICE
   const range = address.range()
   if (range !== 'unicast') return RANGE_NAMES[range] ?? 'reserved'
-  if (besides !== undefined) return besides.name
+  if (matches(address, IPV4_COMPATIBLE)) return 'an IPv4-compatible address'
   return address.kind() === 'ipv6' && !matches(address, GLOBAL_IPV6) ? 'reserved' : undefined
+}
+
+/** Names under which clouds serve credentials of a machine inside its network. */
+const METADATA_NAMES = new Set([
+  'metadata',
+  'metadata.google.internal',
+  'metadata.goog',
+  'metadata.azure.internal',
+  'metadata.platformequinix.com',
+  'metadata.packet.net',
+  'metadata.tencentyun.com',
+  'instance-data',
+  'instance-data.ec2.internal',
+])
+
+/** Says why a host name may not be reached whatever it resolves to; undefined where its addresses decide. */
+export function refusedName(hostname: string): string | undefined {
+  return METADATA_NAMES.has(hostname.replace(/\.+$/, '').toLowerCase()) ? METADATA_SERVICE : undefined
 }

@@ -1,6 +1,7 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
 
-const KEY_ID_BYTES = 4
+/** Bytes of a key's id, at the front of everything that it encrypted. */
+export const KEY_ID_BYTES = 4
 const IV_BYTES = 12
 const TAG_BYTES = 16
 
@@ -12,30 +13,43 @@ export class CipherError extends Error {
 
 /** Encrypts secrets and headers at rest: AES-256-GCM, the key's id in front so that a key can be rotated. */
 export interface Cipher {
+  /** Of the key that encrypts. */
+  readonly keyId: Buffer
   encrypt(plain: string): Buffer
   /** @throws {CipherError} */
   decrypt(stored: Buffer): string
 }
 
-/** @param keyText at least 32 characters; the AES key is derived from it by HKDF-SHA256 */
-export function createCipher(keyText: string): Cipher {
-  const derived = Buffer.from(hkdfSync('sha256', keyText, '', 'tidings at rest', 32 + KEY_ID_BYTES))
-  const key = derived.subarray(0, 32)
-  const keyId = derived.subarray(32)
+interface Key {
+  readonly id: Buffer
+  readonly bytes: Buffer
+}
+
+/**
+ * @param keyText at least 32 characters; the AES key is derived from it by HKDF-SHA256
+ * @param previous keys whose ciphertexts are still read
+ */
+export function createCipher(keyText: string, previous: readonly string[] = []): Cipher {
+  const current = deriveKey(keyText)
+  const keys = [current, ...previous.map(deriveKey)]
   return {
+    keyId: current.id,
     encrypt(plain) {
       const iv = randomBytes(IV_BYTES)
-      const cipher = createCipheriv('aes-256-gcm', key, iv)
+      const cipher = createCipheriv('aes-256-gcm', current.bytes, iv)
       const body = Buffer.concat([cipher.update(plain, 'utf8'), cipher.final()])
-      return Buffer.concat([keyId, iv, cipher.getAuthTag(), body])
+      return Buffer.concat([current.id, iv, cipher.getAuthTag(), body])
     },
     decrypt(stored) {
-      if (!stored.subarray(0, KEY_ID_BYTES).equals(keyId)) {
-        throw new CipherError('a stored secret was encrypted with another key: set TIDINGS_ENCRYPTION_KEY to the one used before')
+      const key = keys.find(({ id }) => stored.subarray(0, KEY_ID_BYTES).equals(id))
+      if (key === undefined) {
+        throw new CipherError(
+          'a stored secret was encrypted with another key: set TIDINGS_ENCRYPTION_KEY or TIDINGS_ENCRYPTION_KEYS_PREVIOUS to the one used before',
+        )
       }
       const ivEnd = KEY_ID_BYTES + IV_BYTES
       if (stored.length < ivEnd + TAG_BYTES) throw new CipherError('a stored secret does not decrypt: it was cut')
-      const decipher = createDecipheriv('aes-256-gcm', key, stored.subarray(KEY_ID_BYTES, ivEnd))
+      const decipher = createDecipheriv('aes-256-gcm', key.bytes, stored.subarray(KEY_ID_BYTES, ivEnd))
       decipher.setAuthTag(stored.subarray(ivEnd, ivEnd + TAG_BYTES))
       try {
         return Buffer.concat([decipher.update(stored.subarray(ivEnd + TAG_BYTES)), decipher.final()]).toString('utf8')
@@ -44,4 +58,9 @@ export function createCipher(keyText: string): Cipher {
       }
     },
   }
+}
+
+function deriveKey(text: string): Key {
+  const derived = Buffer.from(hkdfSync('sha256', text, '', 'tidings at rest', 32 + KEY_ID_BYTES))
+  return { bytes: derived.subarray(0, 32), id: derived.subarray(32) }
 }

@@ -3,9 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { WorkflowBundle } from '@temporalio/worker'
 import { createActivities } from '../activities/index.ts'
 import type { RunMemory } from '../activities/run-memory.ts'
-import type { Config } from '../config/index.ts'
 import type { Lane } from '../domain/names.ts'
-import { createAddressGuard } from '../http/address-guard.ts'
 import { createHttpClient } from '../http/client.ts'
 import { createRecorder } from '../storage/recorder.ts'
 import { createMailboxes } from './mailboxes.ts'
@@ -31,7 +29,7 @@ export interface StartedWorkers {
 
 /** Starts the workers of this process, and what their activities need. */
 export async function startWorkers(parts: Parts, options: WorkersOptions, stack: Stack): Promise<StartedWorkers> {
-  const { config, pool, client, log } = parts
+  const { config, pool, client, log, guard } = parts
   const mailboxes = createMailboxes({ client, pool, partitions: config.partitions, log, sweep: options.bundle !== undefined })
   const recorder = createRecorder({ pool, onWake: (wake) => mailboxes.wake(wake) })
   stack.push(async () => {
@@ -39,7 +37,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     await Promise.race([recorder.drained(), pause(RECORDS_WITHIN_MS, undefined, { ref: false })])
     await mailboxes.stop()
   })
-  const http = createHttpClient({ guard: createGuard(config), requestTimeoutMs: config.requestTimeoutMs })
+  const http = createHttpClient({ guard, requestTimeoutMs: config.requestTimeoutMs, egressProxy: config.egressProxy })
   stack.push(() => http.close())
   const stopping = new AbortController()
   const processId = randomBytes(6).toString('hex')
@@ -67,11 +65,4 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
   const failed = workers.ended.then(() => new Promise<never>(() => undefined))
   failed.catch(() => undefined)
   return { failed }
-}
-
-function createGuard(config: Config) {
-  // The built-in inbox of a development service is on this machine, where nothing else may be reached.
-  const inboxes =
-    config.environment === 'development' ? ['127.0.0.1', 'localhost'].map((host) => `http://${host}:${config.port}/inbox/`) : []
-  return createAddressGuard({ allowSubnets: config.allowSubnets, requireHttps: config.requireHttps, allowedOrigins: inboxes })
 }

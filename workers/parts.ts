@@ -2,6 +2,8 @@ import type { Client } from '@temporalio/client'
 import { NativeConnection } from '@temporalio/worker'
 import type { Logger } from 'pino'
 import type { Config } from '../config/index.ts'
+import { createAddressGuard, type AddressGuard } from '../http/address-guard.ts'
+import { createResolve } from '../http/resolve.ts'
 import { createCipher, type Cipher } from '../storage/cipher.ts'
 import { createConfigCache, type ConfigCache } from '../storage/config-cache.ts'
 import { createMessageCache, type MessageCache } from '../storage/messages.ts'
@@ -24,6 +26,7 @@ export interface Parts {
   readonly cipher: Cipher
   readonly configCache: ConfigCache
   readonly messages: MessageCache
+  readonly guard: AddressGuard
   readonly connection: NativeConnection
   readonly client: Client
   readonly log: Logger
@@ -34,7 +37,7 @@ export async function connectParts(config: Config, log: Logger, stack: Stack): P
   const complete = requireComplete(config)
   const pool = createPool(complete.databaseUrl, config.databasePool)
   stack.push(() => pool.end())
-  const cipher = createCipher(complete.encryptionKey)
+  const cipher = createCipher(complete.encryptionKey, config.previousEncryptionKeys)
   const connection = await NativeConnection.connect({ address: complete.temporalAddress })
   stack.push(() => connection.close())
   return {
@@ -43,6 +46,7 @@ export async function connectParts(config: Config, log: Logger, stack: Stack): P
     cipher,
     configCache: createConfigCache({ pool, cipher }),
     messages: createMessageCache(),
+    guard: createGuard(config),
     connection,
     client: createClient(connection, config.temporalNamespace),
     log,
@@ -55,4 +59,12 @@ function requireComplete(config: Config): ServiceConfig {
     throw new Error('the service needs DATABASE_URL, TEMPORAL_ADDRESS, TIDINGS_JWT_SECRET and TIDINGS_ENCRYPTION_KEY')
   }
   return { ...config, databaseUrl, temporalAddress, jwtSecret, encryptionKey }
+}
+
+/** Where deliveries may go. */
+export function createGuard(config: Config): AddressGuard {
+  // The built-in inbox of a development service is on this machine, where nothing else may be reached.
+  const inboxes =
+    config.environment === 'development' ? ['127.0.0.1', 'localhost'].map((host) => `http://${host}:${config.port}/inbox/`) : []
+  return createAddressGuard({ ...config, allowedOrigins: inboxes, resolve: createResolve(config.dnsServers) })
 }

@@ -158,7 +158,7 @@ function serviceEnvironment(databaseUrl: string, ports: { api: number; temporal:
     TIDINGS_PORT: String(ports.api),
     TIDINGS_DATA_DIR: folder,
     TIDINGS_JWT_SECRET: SECRET,
-    TIDINGS_ENCRYPTION_KEY: SECRET,
+    TIDINGS_ENCRYPTION_KEY: `${SECRET}, for encryption`,
     TIDINGS_ALLOW_SUBNETS: '127.0.0.0/8',
     TIDINGS_GROUP_MAX: '100',
     TIDINGS_PARTITIONS: '2',

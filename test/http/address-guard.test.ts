@@ -164,7 +164,7 @@ interface LookedUp {
 }
 
 function lookUp(resolved: readonly string[], options: { all: boolean; family?: number }): Promise<LookedUp> {
-  const { lookup } = createAddressGuard({ allowSubnets: [], requireHttps: false, resolve: () => Promise.resolve(resolved) })
+  const lookup = createAddressGuard({ allowSubnets: [], requireHttps: false, resolve: () => Promise.resolve(resolved) }).lookupFor(443)
   return new Promise((resolve) => {
     lookup('example.com', options, (error, address) => {
       resolve({ error, addresses: typeof address === 'string' ? [address] : address.map((one) => one.address) })

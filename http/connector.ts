@@ -1,0 +1,102 @@
+import { request as httpRequest } from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import { isIP, type LookupFunction, type Socket } from 'node:net'
+import { LRUCache } from 'lru-cache'
+import { buildConnector } from 'undici'
+import { LIMITS } from '../domain/limits.ts'
+import { BlockedAddressError, portOf, type AddressGuard } from './address-guard.ts'
+
+type Target = Parameters<buildConnector.connector>[0]
+
+/** Connects without a guard. */
+export function createConnector(lookup?: LookupFunction): buildConnector.connector {
+  return buildConnector({
+    timeout: LIMITS.connectTimeoutMs,
+    allowH2: false,
+    ...(lookup === undefined ? {} : { lookup }),
+  })
+}
+
+/** Connects to addresses that the guard allows and to no other. */
+export function createGuardedConnector(guard: AddressGuard): buildConnector.connector {
+  // A connector has one look-up, and remembers TLS sessions.
+  const byPort = new LRUCache<number, buildConnector.connector>({ max: 256 })
+  return (target, callback) => {
+    const port = portOf(target)
+    // `net.connect` asks no look-up for numeric hosts.
+    const refusal = isIP(target.hostname) === 0 ? undefined : guard.checkAddress(target.hostname, port)
+    if (refusal !== undefined) return callback(new BlockedAddressError(refusal), null)
+    const connect = byPort.get(port) ?? createConnector(guard.lookupFor(port))
+    byPort.set(port, connect)
+    connect(target, callback)
+  }
+}
+
+/** The proxy did not open a connection. The message is fit for the endpoint's owner. */
+class EgressProxyError extends Error {
+  readonly code = 'EGRESS_PROXY'
+  override readonly name = 'EgressProxyError'
+}
+
+/**
+ * Connects through an HTTP proxy (CONNECT), which is asked for an address that the guard has checked, never for a name: it
+ * could resolve the name to another one. TLS is between this process and the endpoint.
+ * @param proxyUrl `http://` or `https://`; a user name and password become `Proxy-Authorization`
+ */
+export function createProxiedConnector(guard: AddressGuard, proxyUrl: URL): buildConnector.connector {
+  const secure = createConnector()
+  return (target, callback) => {
+    openTunnel(guard, proxyUrl, target).then(
+      (httpSocket) => {
+        if (target.protocol === 'https:') secure({ ...target, httpSocket }, callback)
+        else callback(null, httpSocket)
+      },
+      (error: unknown) => callback(error instanceof Error ? error : new Error(String(error)), null),
+    )
+  }
+}
+
+async function openTunnel(guard: AddressGuard, proxyUrl: URL, target: Target): Promise<Socket> {
+  const port = portOf(target)
+  if (isIP(target.hostname) === 0) {
+    const [address] = await guard.addressesOf(target.hostname, port)
+    return askProxy(proxyUrl, address!, port)
+  }
+  const refusal = guard.checkAddress(target.hostname, port)
+  if (refusal !== undefined) throw new BlockedAddressError(refusal)
+  return askProxy(proxyUrl, target.hostname, port)
+}
+
+function askProxy(proxyUrl: URL, address: string, port: number): Promise<Socket> {
+  const path = `${isIP(address) === 6 ? `[${address}]` : address}:${port}`
+  const credentials = `${decodeURIComponent(proxyUrl.username)}:${decodeURIComponent(proxyUrl.password)}`
+  const authorization = { 'proxy-authorization': `Basic ${Buffer.from(credentials).toString('base64')}` }
+  return new Promise((resolve, reject) => {
+    const asking = (proxyUrl.protocol === 'https:' ? httpsRequest : httpRequest)({
+      host: proxyUrl.hostname.replaceAll(/[[\]]/g, ''),
+      port: portOf(proxyUrl),
+      method: 'CONNECT',
+      path,
+      agent: false,
+      headers: { host: path, ...(credentials === ':' ? {} : authorization) },
+    })
+    const fail = (why: string): void => {
+      clearTimeout(timer)
+      asking.destroy()
+      reject(new EgressProxyError(`the egress proxy ${why}`))
+    }
+    const timer = setTimeout(fail, LIMITS.connectTimeoutMs, 'did not answer in time')
+    asking.on('error', () => fail('could not be reached'))
+    asking.on('response', (response) => fail(`answered ${response.statusCode}`))
+    asking.on('connect', (response, socket: Socket, head) => {
+      if (response.statusCode !== 200) {
+        socket.destroy()
+        return fail(`answered ${response.statusCode}`)
+      }
+      clearTimeout(timer)
+      if (head.length > 0) socket.unshift(head)
+      resolve(socket)
+    })
+    asking.end()
+  })
+}
