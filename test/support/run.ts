@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util'
  */
 
 const ROOT = join(import.meta.dirname, '..', '..')
-const ALONE = /^test\/(chaos|cli|e2e)\//
+const ALONE = /^test\/(chaos|cli|clients|e2e)\//
 /** Looks at what all the others have left in Temporal and in the logs. */
 const LAST = /^test\/leaks\//
 const COUNT = /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) ([\d.]+)$/
