@@ -1,6 +1,8 @@
 import type { Request, Response } from 'express'
+import { z } from 'zod'
 import type { ReadinessChecks } from './dependencies.ts'
 import { sendJson, sendNothing } from './reply.ts'
+import type { Operation, RouteTable } from './routing.ts'
 
 /** A part that has not answered by then is not ready. */
 const CHECK_TIMEOUT_MS = 3000
@@ -24,6 +26,21 @@ export function health(_request: Request, response: Response): void {
 
 export function ping(_request: Request, response: Response): void {
   sendNothing(response)
+}
+
+const healthOut = z.object({ status: z.literal('ok') }).meta({ id: 'HealthOut' })
+const shared = { tag: 'Health', access: 'anyone', handle: null } as const satisfies Partial<Operation>
+
+/** How health is documented; `server.ts` mounts it before the table, because it asks for no token. */
+export const healthRoutes: RouteTable = {
+  '/health': {
+    get: { ...shared, operationId: 'v1.health.get', summary: 'Health', replies: { 200: healthOut } },
+    head: { ...shared, operationId: 'v1.health.head', summary: 'Health without a body', replies: { 200: null } },
+  },
+  '/health/ping': {
+    get: { ...shared, operationId: 'v1.health.ping', summary: 'Ping', replies: { 204: null } },
+    head: { ...shared, operationId: 'v1.health.ping-head', summary: 'Ping', replies: { 204: null } },
+  },
 }
 
 /** Whether every part works: 200 or 503, with the state of each. */

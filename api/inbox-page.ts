@@ -1,11 +1,5 @@
+import { escapeHtml as escape } from './html.ts'
 import type { Received } from './inbox.ts'
-
-const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
-
-/** Everything shown was sent by someone else. */
-function escape(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => ESCAPES[character]!)
-}
 
 const STYLE = `body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2530}
 article{border:1px solid #d7dce2;border-radius:6px;margin:1rem 0;padding:.75rem 1rem}

@@ -1,9 +1,10 @@
 import express from 'express'
 import { createAuthenticator } from './auth.ts'
 import type { ApiDependencies } from './dependencies.ts'
+import { createDocumentation } from './documentation.ts'
 import { ApiError } from './errors.ts'
 import { createFailures } from './failures.ts'
-import { createReadiness, health, ping } from './health.ts'
+import { createReadiness, health, healthRoutes, ping } from './health.ts'
 import { createIdempotency } from './idempotency.ts'
 import { createInbox } from './inbox.ts'
 import { applicationRoutes } from './routes/applications.ts'
@@ -30,6 +31,7 @@ const ROUTES: RouteTable = {
   ...resendingRoutes,
   ...deadLetterRoutes,
   ...authenticationRoutes,
+  ...healthRoutes,
 }
 
 /**
@@ -48,6 +50,7 @@ export function createApi(deps: ApiDependencies): express.Express {
   app.get('/api/v1/health', health)
   app.get('/api/v1/health/ping', ping)
   app.get('/readyz', createReadiness(deps.readiness))
+  app.use(createDocumentation(ROUTES))
   app.use('/api/v1', createRoutes({ ...deps, authenticate, idempotency }, ROUTES))
   if (deps.config.environment === 'development') app.use('/inbox', createInbox(deps))
   app.use(() => {

@@ -17,8 +17,8 @@ function offered(schema: Json): readonly unknown[] {
 
 const BY_TYPE: Readonly<Record<string, unknown>> = { string: 'string', integer: 0, number: 0, boolean: true, null: null, array: [] }
 
-/** An example of one part of a JSON schema: what the schema offers, else a plain value of its type. */
-function exampleValue(schema: Json, depth: number): unknown {
+/** An example of one part of a JSON schema: what the schema offers, else a plain value of its type. @param depth of the part */
+export function exampleValue(schema: Json, depth: number): unknown {
   const given = offered(schema)
   if (given.length > 0) return given[0]
   const { properties, items } = schema
