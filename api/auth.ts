@@ -1,7 +1,10 @@
-import { jwtVerify } from 'jose'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { errors, jwtVerify, type JWTPayload } from 'jose'
 import { LRUCache } from 'lru-cache'
 import { LIMITS } from '../domain/limits.ts'
+import type { Revocations } from '../storage/revocations.ts'
 import { ApiError } from './errors.ts'
+import { createRateLimit, type Bucket } from './rate-limit.ts'
 
 /** Who calls: a whole organisation, or one application of it (a customer's portal). */
 export interface Caller {
@@ -12,7 +15,24 @@ export interface Caller {
   readonly featureFlags: readonly string[] | undefined
 }
 
-export type Authenticate = (authorization: string | undefined) => Caller | Promise<Caller>
+/** Tells who sent a request, and counts it: the answer is given the `RateLimit` fields. */
+export type Authenticate = (request: IncomingMessage, response: ServerResponse) => Caller | Promise<Caller>
+
+export interface AuthenticatorOptions {
+  readonly secret: string
+  /** Secrets before the current one, whose tokens are still good. */
+  readonly previousSecrets: readonly string[]
+  /** Requests a second of one token; 0 is no limit. */
+  readonly rateLimit: number
+  readonly revocations: Revocations
+}
+
+interface KnownToken {
+  readonly caller: Caller
+  /** `revocations.changes` when it was found not to be revoked. */
+  readonly asOf: number
+  readonly bucket: Bucket
+}
 
 const ORG_ID = /^org_[0-9A-Za-z]{1,64}$/
 const APP_ID = /^app_[0-9A-Za-z]{1,64}$/
@@ -22,28 +42,59 @@ function refuse(): ApiError {
 }
 
 /**
- * Verifies bearer tokens: HS256 only, `exp` and `nbf` checked, `sub` an organisation or an application with `org`.
- * Verified tokens are remembered until they expire, five minutes at most, because publishing is a hot path.
- * @throws {ApiError} authentication_failed, or bad_token for an application without an organisation
+ * Verifies bearer tokens: HS256 only, `exp` and `nbf` checked, `sub` an organisation or an application with `org`, not
+ * revoked. Verified tokens are remembered until they expire, five minutes at most, because publishing is a hot path; a
+ * revocation anywhere has all of them verified again.
+ * @throws {ApiError} authentication_failed, too_many_requests, or bad_token for an application without an organisation
  */
-export function createAuthenticator(secret: string): Authenticate {
-  const key = new TextEncoder().encode(secret)
-  const known = new LRUCache<string, Caller>({ max: LIMITS.tokenCacheEntries, ttl: LIMITS.tokenCacheMs })
-  async function verify(token: string): Promise<Caller> {
-    const { payload } = await jwtVerify(token, key, { algorithms: ['HS256'] }).catch(() => {
-      throw refuse()
-    })
+export function createAuthenticator({ secret, previousSecrets, rateLimit, revocations }: AuthenticatorOptions): Authenticate {
+  const keys = [secret, ...previousSecrets].map((text) => new TextEncoder().encode(text))
+  const known = new LRUCache<string, KnownToken>({ max: LIMITS.tokenCacheEntries, ttl: LIMITS.tokenCacheMs })
+  const limit = createRateLimit(rateLimit)
+  async function verify(token: string, before: KnownToken | undefined): Promise<KnownToken> {
+    const asOf = revocations.changes
+    const payload = await verifySignature(token, keys)
     const caller = callerOf(payload)
-    const untilExpiryMs = payload.exp === undefined ? LIMITS.tokenCacheMs : payload.exp * 1000 - Date.now()
-    if (untilExpiryMs > 0) known.set(token, caller, { ttl: Math.min(LIMITS.tokenCacheMs, untilExpiryMs) })
-    return caller
+    const revokedAtMs = await revocations.endOf({
+      orgId: caller.orgId,
+      appId: caller.appId,
+      tokenId: payload.jti ?? null,
+      issuedAtMs: (payload.iat ?? 0) * 1000,
+    })
+    const endsAtMs = Math.min(payload.exp === undefined ? Infinity : payload.exp * 1000, revokedAtMs)
+    const lastsMs = endsAtMs - Date.now()
+    if (lastsMs <= 0) throw refuse()
+    const fresh: KnownToken = { caller, asOf, bucket: before?.bucket ?? limit.newBucket() }
+    known.set(token, fresh, { ttl: Math.ceil(Math.min(LIMITS.tokenCacheMs, lastsMs)) })
+    return fresh
   }
-  return (authorization) => {
+  return (request, response) => {
+    const { authorization } = request.headers
     if (authorization === undefined || !/^bearer /i.test(authorization)) throw refuse()
     const token = authorization.slice('bearer '.length).trim()
     if (token.length > LIMITS.tokenMaxChars) throw refuse()
-    return known.get(token) ?? verify(token)
+    const found = known.get(token)
+    if (found?.asOf === revocations.changes) {
+      limit.take(found.bucket, response)
+      return found.caller
+    }
+    return verify(token, found).then(({ caller, bucket }) => {
+      limit.take(bucket, response)
+      return caller
+    })
   }
+}
+
+/** The signature is compared in constant time, by the system's HMAC. */
+async function verifySignature(token: string, keys: readonly Uint8Array[]): Promise<JWTPayload> {
+  for (const key of keys) {
+    try {
+      return (await jwtVerify(token, key, { algorithms: ['HS256'] })).payload
+    } catch (error) {
+      if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw refuse()
+    }
+  }
+  throw refuse()
 }
 
 function callerOf(claims: Readonly<Record<string, unknown>>): Caller {

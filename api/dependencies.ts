@@ -3,7 +3,9 @@ import type { Config } from '../config/index.ts'
 import type { NewMessage, Redelivery, ReplayRequest } from '../domain/message.ts'
 import type { Cipher } from '../storage/cipher.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
+import type { AddressGuard } from '../http/address-guard.ts'
 import type { Pool } from '../storage/pool.ts'
+import type { Revocations } from '../storage/revocations.ts'
 
 /** The way in for messages: everything resolves after the commit that makes Tidings answerable for it. */
 export interface Intake {
@@ -33,6 +35,9 @@ export interface ApiDependencies {
   readonly pool: Pool
   readonly cipher: Cipher
   readonly configCache: ConfigCache
+  readonly revocations: Revocations
+  /** Where deliveries may go. */
+  readonly guard: Pick<AddressGuard, 'check'>
   readonly intake: Intake
   readonly replays: Replays
   readonly findFanOut: FindFanOut

@@ -12,6 +12,9 @@ export type ErrorCode =
   | 'conflict'
   | 'event_type_exists'
   | 'payload_too_large'
+  | 'uri_too_long'
+  | 'headers_too_large'
+  | 'too_many_requests'
   | 'not_implemented'
   | 'unavailable'
 

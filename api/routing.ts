@@ -86,7 +86,7 @@ interface RoutingDependencies extends ApiDependencies {
 
 function serve(deps: RoutingDependencies, { access, body: schema }: Operation, handle: Handler) {
   return async (request: Request, response: Response): Promise<void> => {
-    const caller = await deps.authenticate(request.headers.authorization)
+    const caller = await deps.authenticate(request, response)
     if (access === 'organisation') requireOrganisation(caller)
     const query = queryOf(request.url)
     const body = async () => {

@@ -4,6 +4,7 @@ import type { ApiDependencies } from './dependencies.ts'
 import { createDocumentation } from './documentation.ts'
 import { ApiError } from './errors.ts'
 import { createFailures } from './failures.ts'
+import { createFront } from './front.ts'
 import { createReadiness, health, healthRoutes, ping } from './health.ts'
 import { createIdempotency } from './idempotency.ts'
 import { createInbox } from './inbox.ts'
@@ -18,6 +19,7 @@ import { eventTypeRoutes } from './routes/event-types.ts'
 import { messageRoutes } from './routes/messages.ts'
 import { createPublish } from './routes/publish.ts'
 import { resendingRoutes } from './routes/resending.ts'
+import { tokenRoutes } from './routes/tokens.ts'
 import { createRoutes, type RouteTable } from './routing.ts'
 
 const ROUTES: RouteTable = {
@@ -31,11 +33,12 @@ const ROUTES: RouteTable = {
   ...resendingRoutes,
   ...deadLetterRoutes,
   ...authenticationRoutes,
+  ...tokenRoutes,
   ...healthRoutes,
 }
 
 /**
- * The HTTP API. Publishing comes first because it is the hot path; no middleware runs before it.
+ * The HTTP API. Publishing comes first because it is the hot path; only `createFront` runs before it.
  * @returns an Express application, not listening yet
  */
 export function createApi(deps: ApiDependencies): express.Express {
@@ -44,7 +47,13 @@ export function createApi(deps: ApiDependencies): express.Express {
   app.disable('etag')
   app.set('query parser', false)
   app.set('case sensitive routing', true)
-  const authenticate = createAuthenticator(deps.config.jwtSecret)
+  app.use(createFront(deps.config))
+  const authenticate = createAuthenticator({
+    secret: deps.config.jwtSecret,
+    previousSecrets: deps.config.previousJwtSecrets,
+    rateLimit: deps.config.rateLimit,
+    revocations: deps.revocations,
+  })
   const idempotency = createIdempotency(deps)
   app.post('/api/v1/app/:app_id/msg', createPublish(deps, authenticate, idempotency))
   app.get('/api/v1/health', health)

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { SignJWT } from 'jose'
 
 const ISSUER = 'tidings'
@@ -16,9 +17,10 @@ export interface TokenInput {
 
 const TEN_YEARS_S = 315_360_000
 
-/** Makes a bearer token (HS256 JWT). */
+/** Makes a bearer token (HS256 JWT) with a `jti` of its own. `iat` has milliseconds: tokens are ended by when they were issued. */
 export async function createToken(input: TokenInput): Promise<string> {
-  const nowS = Math.floor(Date.now() / 1000)
+  const issuedAtMs = Date.now()
+  const nowS = Math.floor(issuedAtMs / 1000)
   const claims = {
     ...(input.org === undefined ? {} : { org: input.org }),
     ...(input.featureFlags === undefined ? {} : { feature_flags: [...input.featureFlags] }),
@@ -27,7 +29,8 @@ export async function createToken(input: TokenInput): Promise<string> {
     .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
     .setIssuer(ISSUER)
     .setSubject(input.subject)
-    .setIssuedAt(nowS)
+    .setJti(randomUUID())
+    .setIssuedAt(issuedAtMs / 1000)
     .setNotBefore(nowS)
     .setExpirationTime(nowS + (input.expiresInS ?? TEN_YEARS_S))
     .sign(new TextEncoder().encode(input.secret))

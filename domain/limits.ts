@@ -34,6 +34,8 @@ export const LIMITS = {
   /** How long a verified token is believed before it is verified again. */
   tokenCacheMs: 300_000,
   tokenMaxChars: 8192,
+  /** How long tokens that are being replaced may be left: 7 days. */
+  tokenGraceMaxS: 604_800,
   /** How far back a recovery (14 days) and statistics (28 days) may reach, each with 5 minutes of clock difference. */
   recoverMaxMs: 1_209_600_000 + 300_000,
   statsMaxMs: 2_419_200_000 + 300_000,

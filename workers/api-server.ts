@@ -1,6 +1,8 @@
+import { once } from 'node:events'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { ReadinessChecks } from '../api/dependencies.ts'
+import { createApiServer } from '../api/http-server.ts'
 import { createIntake } from '../api/intake.ts'
 import { createApi } from '../api/server.ts'
 import type { Dispatcher } from './dispatcher.ts'
@@ -27,9 +29,9 @@ export async function startApiServer(parts: Parts, dispatcher: Dispatcher | unde
     findFanOut: createFindFanOut(client),
     readiness: readinessOf(parts),
   })
-  const server = await new Promise<Server>((resolve, reject) => {
-    const listening = api.listen(config.port, config.host, (error?: Error) => (error === undefined ? resolve(listening) : reject(error)))
-  })
+  const server = createApiServer(api)
+  server.listen(config.port, config.host)
+  await once(server, 'listening')
   stack.push(async () => {
     await closeServer(server)
     await intake.drained()

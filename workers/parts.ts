@@ -8,6 +8,7 @@ import { createCipher, type Cipher } from '../storage/cipher.ts'
 import { createConfigCache, type ConfigCache } from '../storage/config-cache.ts'
 import { createMessageCache, type MessageCache } from '../storage/messages.ts'
 import { createPool, type Pool } from '../storage/pool.ts'
+import { createRevocations, type Revocations } from '../storage/revocations.ts'
 import type { Stack } from './stack.ts'
 import { createClient } from './temporal.ts'
 
@@ -27,6 +28,7 @@ export interface Parts {
   readonly configCache: ConfigCache
   readonly messages: MessageCache
   readonly guard: AddressGuard
+  readonly revocations: Revocations
   readonly connection: NativeConnection
   readonly client: Client
   readonly log: Logger
@@ -47,6 +49,7 @@ export async function connectParts(config: Config, log: Logger, stack: Stack): P
     configCache: createConfigCache({ pool, cipher }),
     messages: createMessageCache(),
     guard: createGuard(config),
+    revocations: createRevocations(pool),
     connection,
     client: createClient(connection, config.temporalNamespace),
     log,

@@ -5,6 +5,7 @@ import type { Lane } from '../domain/names.ts'
 import { CONFIG_CHANNEL, EXPUNGED_CHANNEL } from '../storage/config-changes.ts'
 import { listen } from '../storage/listener.ts'
 import { OUTBOX_CHANNEL } from '../storage/outbox.ts'
+import { TOKENS_CHANNEL } from '../storage/revocations.ts'
 import { startApiServer } from './api-server.ts'
 import { startWorkers } from './delivery.ts'
 import { createDispatcher, type Dispatcher } from './dispatcher.ts'
@@ -78,14 +79,16 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
 }
 
 function listenForChanges(parts: Parts, dispatcher: Dispatcher | undefined, stack: Stack): void {
-  const { config, configCache, messages } = parts
+  const { config, configCache, messages, revocations } = parts
   const channels = {
     [CONFIG_CHANNEL]: (appId: string) => configCache.forget(appId),
     [EXPUNGED_CHANNEL]: (messageId: string) => void messages.delete(messageId),
+    [TOKENS_CHANNEL]: () => revocations.changed(),
     ...(dispatcher === undefined ? {} : { [OUTBOX_CHANNEL]: () => dispatcher.wake() }),
   }
   const listener = listen(config.databaseUrl, channels, () => {
     configCache.forgetAll()
+    revocations.changed()
     messages.clear()
     dispatcher?.wake()
   })

@@ -16,8 +16,9 @@ const appPortalAccessIn = z
   .meta({ id: 'AppPortalAccessIn' })
 const appPortalAccessOut = z.object({ token: z.string(), url: shownUrl }).meta({ id: 'AppPortalAccessOut' })
 
-/** Where the portal is, as the caller reaches this server. */
+/** Where the portal is: as configured, else as the caller reaches this server. */
 function baseUrl({ deps, request }: Call): string {
+  if (deps.config.publicUrl !== undefined) return deps.config.publicUrl
   const host = request.headers.host
   return host !== undefined && /^[\w.:[\]-]+$/.test(host) ? `http://${host}` : `http://${deps.config.host}:${deps.config.port}`
 }

@@ -31,7 +31,7 @@ function wantsContent(url: string): boolean {
  */
 export function createPublish(deps: ApiDependencies, authenticate: Authenticate, idempotency: Idempotency) {
   return async (request: Request<{ app_id: string }>, response: Response): Promise<void> => {
-    const known = authenticate(request.headers.authorization)
+    const known = authenticate(request, response)
     const caller = known instanceof Promise ? await known : known
     requireOrganisation(caller)
     const withContent = wantsContent(request.url)

@@ -1,18 +1,21 @@
 import { once } from 'node:events'
-import { createServer, type Server } from 'node:http'
+import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import pino from 'pino'
 import { Svix } from 'svix'
+import { createApiServer } from '../../api/http-server.ts'
 import { createIntake } from '../../api/intake.ts'
 import { createApi } from '../../api/server.ts'
 import { createToken } from '../../api/token.ts'
-import { readConfig } from '../../config/index.ts'
+import { readConfig, type Config } from '../../config/index.ts'
 import { newId } from '../../domain/ids.ts'
 import type { ReplayRequest } from '../../domain/message.ts'
 import { createCipher } from '../../storage/cipher.ts'
 import { createConfigCache } from '../../storage/config-cache.ts'
 import { createMessageCache } from '../../storage/messages.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
+import { createRevocations } from '../../storage/revocations.ts'
+import { createGuard } from '../../workers/parts.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 
 export const JWT_SECRET = 'test secret of at least 32 characters'
@@ -51,11 +54,15 @@ function listening(server: Server): Promise<number> {
   return once(server, 'listening').then(() => (server.address() as AddressInfo).port)
 }
 
-/** The API on a real Postgres, without workers: what is published stays in the outbox. */
-export async function startApi(): Promise<Harness> {
+/**
+ * The API on a real Postgres, without workers: what is published stays in the outbox.
+ * @param changes laid over the default configuration
+ */
+export async function startApi(changes: Partial<Config> = {}): Promise<Harness> {
   const database = await createTestDatabase()
   const pool = createPool(database.url, 5)
-  const config = { ...readConfig({ TIDINGS_LOG_LEVEL: 'silent' }), jwtSecret: JWT_SECRET }
+  const config = { ...readConfig({ TIDINGS_LOG_LEVEL: 'silent' }), jwtSecret: JWT_SECRET, ...changes }
+  const log = pino({ level: process.env['TEST_LOG'] ?? 'silent' })
   const cipher = createCipher('test encryption key of 32 characters')
   const replays: ReplayRequest[] = []
   const readiness: Harness['readiness'] = { postgres: () => Promise.resolve('') }
@@ -65,13 +72,15 @@ export async function startApi(): Promise<Harness> {
     pool,
     cipher,
     configCache: createConfigCache({ pool, cipher }),
+    revocations: createRevocations(pool),
+    guard: createGuard(config),
     intake,
     replays: { start: (request) => Promise.resolve(replays.push(request)).then(() => newId('qtask')) },
     findFanOut: () => Promise.resolve(undefined),
     readiness,
     log: pino({ level: process.env['TEST_LOG'] ?? 'silent' }),
   })
-  const server = createServer(app)
+  const server = createApiServer(app)
   const url = `http://127.0.0.1:${await listening(server)}`
   const orgId = newId('org')
   const token = await createToken({ secret: JWT_SECRET, subject: orgId })

@@ -1,0 +1,57 @@
+import { z } from 'zod'
+import { LIMITS } from '../../domain/limits.ts'
+import { notFound } from '../errors.ts'
+import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
+import { applicationOf } from '../scope.ts'
+
+const tokenExpireIn = z
+  .object({
+    expiry: z.int().min(0).max(LIMITS.tokenGraceMaxS).nullish().meta({ description: 'Seconds until the tokens end; at once where absent' }),
+  })
+  .meta({ id: 'TokenExpireIn' })
+
+const endOf = (body: z.output<typeof tokenExpireIn>): number => Date.now() + (body.expiry ?? 0) * 1000
+
+async function expireAll(call: Call<typeof tokenExpireIn>): Promise<Reply> {
+  const { deps, caller, path } = call
+  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  await deps.revocations.expireApplication(caller.orgId, application.id, endOf(await call.body()))
+  return { status: 204 }
+}
+
+// Tokens are not stored, so any well-formed `jti` can be refused in advance; it counts in the caller's organisation only.
+const TOKEN_ID = /^[\w.:-]{1,256}$/
+
+async function expireOne(call: Call<typeof tokenExpireIn>): Promise<Reply> {
+  const tokenId = call.path['token_id'] ?? ''
+  if (!TOKEN_ID.test(tokenId)) throw notFound()
+  await call.deps.revocations.expireToken(call.caller.orgId, tokenId, endOf(await call.body()))
+  return { status: 204 }
+}
+
+export const tokenRoutes: RouteTable = {
+  '/auth/app/{app_id}/expire-all': {
+    post: withBody({
+      operationId: 'v1.authentication.expire-all',
+      summary: 'Expire All',
+      tag: 'Authentication',
+      description: 'Ends every token of the application that was issued until now.',
+      body: tokenExpireIn,
+      replies: { 204: null },
+      access: 'organisation',
+      handle: expireAll,
+    }),
+  },
+  '/auth/token/{token_id}/expire': {
+    post: withBody({
+      operationId: 'v1.authentication.expire-token',
+      summary: 'Expire Token',
+      tag: 'Authentication',
+      description: "Ends one token of the organisation or of one of its applications, named by the token's `jti`.",
+      body: tokenExpireIn,
+      replies: { 204: null },
+      access: 'organisation',
+      handle: expireOne,
+    }),
+  },
+}
