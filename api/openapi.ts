@@ -76,11 +76,17 @@ function contentOf(schema: z.ZodType): Content {
   return { content: { 'application/json': { schema: { $ref: `#/components/schemas/${id}` } } } }
 }
 
+// zod leaves out the default of a value that it transforms, even one told by `meta`.
+function keepDefault({ zodSchema, jsonSchema }: { zodSchema: z.core.$ZodType; jsonSchema: z.core.JSONSchema.BaseSchema }): void {
+  const told = z.globalRegistry.get(zodSchema)?.['default']
+  if (told !== undefined) jsonSchema['default'] = told
+}
+
 /** The named schemas among these and all that they refer to. As input: defaults are optional, and replies may gain fields. */
 function componentsOf(schemas: Iterable<z.ZodType>): Record<string, Json> {
   const found: Record<string, Json> = {}
   for (const schema of schemas) {
-    const { $defs } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' })
+    const { $defs } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any', override: keepDefault })
     Object.assign(found, JSON.parse(JSON.stringify($defs ?? {}).replaceAll('"#/$defs/', '"#/components/schemas/')))
   }
   return Object.fromEntries(Object.entries(found).sort(([a], [b]) => (a < b ? -1 : 1)))

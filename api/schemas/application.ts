@@ -1,10 +1,10 @@
 import { z } from 'zod'
 import type { Application } from '../../storage/applications.ts'
-import { metadata, text, throttleRate, uid } from './names.ts'
+import { freeText, metadata, throttleRate, uid } from './names.ts'
 import { aliased } from './parse.ts'
 import { listOf, shownId, shownMetadata, shownName, shownRate, shownTime } from './replies.ts'
 
-const applicationName = text.refine((value) => value.length > 0, 'Application names must be at least one character')
+const applicationName = freeText(1)
 
 /** What older clients call the fields. */
 const ALIASES = { rateLimit: 'throttleRate' } as const
@@ -15,7 +15,7 @@ export const applicationIn = aliased(
     uid: uid('app').nullish().default(null),
     name: applicationName,
     throttleRate: throttleRate.nullish().default(null),
-    metadata: metadata.default({}),
+    metadata: metadata.default({}).meta({ default: {} }),
   }),
 ).meta({ id: 'ApplicationIn' })
 

@@ -3,9 +3,12 @@ import type { EventType } from '../../storage/event-types.ts'
 import { name, text } from './names.ts'
 import { listOf, shownName, shownTime } from './replies.ts'
 
-const schemas = z.record(z.string(), z.record(z.string(), z.unknown())).refine((value) => !JSON.stringify(value).includes('\\u0000'), {
-  error: 'Control characters 0x00-0x08 not allowed.',
-})
+const schemas = z
+  .record(z.string(), z.record(z.string(), z.unknown()))
+  .refine((value) => !JSON.stringify(value).includes('\\u0000'), {
+    error: 'Control characters 0x00-0x08 not allowed.',
+  })
+  .meta({ description: 'JSON schemas of the payload, by version' })
 
 const fields = {
   description: text,

@@ -34,11 +34,15 @@ function check(headers: Readonly<Record<string, string | null>>, context: z.Refi
   }
 }
 
-export const customHeaders = z.record(z.string(), z.string()).superRefine(check)
+const NAME_RULES = { pattern: TOKEN.source, description: 'Names that a delivery sets itself are refused' }
+const VALUE_RULES = { pattern: VALUE.source, maxLength: LIMITS.headerValueMaxChars }
+const COUNT_RULES = { maxProperties: LIMITS.headersPerEndpoint, example: { 'X-Example': '123' } }
+
+export const customHeaders = z.record(z.string().meta(NAME_RULES), z.string().meta(VALUE_RULES)).superRefine(check).meta(COUNT_RULES)
 export const endpointHeadersIn = z.object({ headers: customHeaders }).meta({ id: 'EndpointHeadersIn' })
 /** Null removes a header. */
 export const endpointHeadersPatch = z
-  .object({ headers: z.record(z.string(), z.string().nullable()).superRefine(check) })
+  .object({ headers: z.record(z.string().meta(NAME_RULES), z.string().meta(VALUE_RULES).nullable()).superRefine(check).meta(COUNT_RULES) })
   .meta({ id: 'EndpointHeadersPatchIn' })
 export const endpointHeadersOut = z
   .object({ headers: z.record(z.string(), z.string()), sensitive: z.array(z.string()) })

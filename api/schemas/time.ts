@@ -11,5 +11,6 @@ export function parseTime(text: string): number | undefined {
 /** A date and time, read as Unix milliseconds. */
 export const time = z
   .string()
+  .meta({ format: 'date-time' })
   .refine((text) => parseTime(text) !== undefined, { params: SHAPE, error: 'Not a date and time of RFC 3339', abort: true })
   .transform((text) => parseTime(text)!)
