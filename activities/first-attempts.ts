@@ -12,6 +12,7 @@ import { TRIGGER_MANUAL } from '../domain/outcome.ts'
 import { takes } from '../domain/routing.ts'
 import { readRecordedAttempts } from '../storage/deliveries.ts'
 import type { CachedEndpoint, ConfigCache } from '../storage/config-cache.ts'
+import { readErased } from '../storage/erasure.ts'
 import { readMessages, type MessageCache, type StoredMessage } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
 import type { Recorder } from '../storage/recorder.ts'
@@ -66,7 +67,9 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
       if (input.afterEndpointId === undefined) deps.recorder.forgetGroup(input.groupId)
       const messages = await readMessages(deps.pool, deps.messages, input.messageIds)
       const result = { delivered: 0, remaining: [], processId: deps.processId }
-      if (messages.size < input.messageIds.length) return { ...result, absent: input.messageIds.length - messages.size }
+      const missing = input.messageIds.filter((id) => !messages.has(id))
+      const absent = missing.length === 0 ? 0 : missing.length - (await readErased(deps.pool, missing)).size
+      if (absent > 0) return { ...result, absent }
       const { targets, nextAfterEndpointId } = cutSlice(await route(deps.configCache, input, messages), input.afterEndpointId)
       const deliveries = targets.reduce((sum, target) => sum + target.messages.length, 0)
       if (

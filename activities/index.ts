@@ -2,14 +2,12 @@ import { randomUUID } from 'node:crypto'
 import { ApplicationFailure } from '@temporalio/common'
 import type { Logger } from 'pino'
 import type { RetryPolicy } from '../domain/backoff.ts'
-import type { ReplayPage, ReplayPageInput } from '../domain/fan-out.ts'
 import type { OutgoingClient } from '../http/client.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import { disableEndpoint } from '../storage/endpoint-state.ts'
 import type { MessageCache } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
 import type { Recorder } from '../storage/recorder.ts'
-import { enqueueReplayPage } from '../storage/replay.ts'
 import { createAttached } from './attached.ts'
 import { createMakeAttempt } from './attempt.ts'
 import { createFirstAttempts } from './first-attempts.ts'
@@ -19,6 +17,7 @@ import { createMailbox } from './mailbox.ts'
 import { createRedeliver } from './redeliver.ts'
 import { createRequestSlots } from './request-slots.ts'
 import type { RunMemory } from './run-memory.ts'
+import { createTasks } from './tasks.ts'
 
 export interface ActivityDependencies {
   readonly pool: Pool
@@ -55,7 +54,7 @@ export function createActivities(deps: ActivityDependencies) {
     ...guarded(createAttached({ inFlight }), deps.log),
     ...guarded(createRedeliver({ ...deps, senders }), deps.log),
     ...guarded(createMailbox({ ...deps, sendRetry: senders.retry }), deps.log),
-    ...guarded({ enqueueReplay: (input: ReplayPageInput): Promise<ReplayPage> => enqueueReplayPage(deps.pool, input) }, deps.log),
+    ...guarded(createTasks(deps), deps.log),
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import type { Config } from '../config/index.ts'
-import type { NewMessage, Redelivery, ReplayRequest } from '../domain/message.ts'
+import type { NewMessage, Redelivery } from '../domain/message.ts'
+import type { TaskRequest } from '../storage/background-tasks.ts'
 import type { Cipher } from '../storage/cipher.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import type { AddressGuard } from '../http/address-guard.ts'
@@ -18,11 +19,8 @@ export interface Intake {
   sendAgain(redeliveries: readonly Redelivery[]): Promise<void>
 }
 
-/** Starts bulk replays (workflow `replay/<task id>`). */
-export interface Replays {
-  /** @returns the background task's id, `qtask_…` */
-  start(request: ReplayRequest): Promise<string>
-}
+/** Starts the workflow of a registered background task. Where that fails the task is started later, by a sweep. */
+export type LaunchTask = (task: TaskRequest) => Promise<void>
 
 /** What `/readyz` reports of each part; the text is empty when the part works, else the reason it does not. */
 export type ReadinessChecks = Readonly<Record<string, () => Promise<string>>>
@@ -39,7 +37,7 @@ export interface ApiDependencies {
   /** Where deliveries may go. */
   readonly guard: Pick<AddressGuard, 'check'>
   readonly intake: Intake
-  readonly replays: Replays
+  readonly launchTask: LaunchTask
   readonly findFanOut: FindFanOut
   readonly readiness: ReadinessChecks
   readonly log: Logger

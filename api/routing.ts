@@ -38,7 +38,16 @@ export interface Reply {
 export type Handler<Body extends z.ZodType = z.ZodType> = (call: Call<Body>) => Promise<Reply>
 
 /** Groups of operations in the OpenAPI document. */
-export type Tag = 'Application' | 'Endpoint' | 'Message' | 'Message Attempt' | 'Dead Letter' | 'Event Type' | 'Authentication' | 'Health'
+export type Tag =
+  | 'Application'
+  | 'Background Task'
+  | 'Endpoint'
+  | 'Message'
+  | 'Message Attempt'
+  | 'Dead Letter'
+  | 'Event Type'
+  | 'Authentication'
+  | 'Health'
 
 /** Who may call: an organisation alone, also an application for itself, or anyone without a token. */
 export type Access = 'organisation' | 'application' | 'anyone'

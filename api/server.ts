@@ -11,6 +11,7 @@ import { createInbox } from './inbox.ts'
 import { applicationRoutes } from './routes/applications.ts'
 import { attemptRoutes } from './routes/attempts.ts'
 import { authenticationRoutes } from './routes/authentication.ts'
+import { backgroundTaskRoutes } from './routes/background-tasks.ts'
 import { deadLetterRoutes } from './routes/dead-letters.ts'
 import { endpointHeaderRoutes } from './routes/endpoint-headers.ts'
 import { endpointSecretRoutes } from './routes/endpoint-secrets.ts'
@@ -18,6 +19,7 @@ import { endpointRoutes } from './routes/endpoints.ts'
 import { eventTypeRoutes } from './routes/event-types.ts'
 import { messageRoutes } from './routes/messages.ts'
 import { createPublish } from './routes/publish.ts'
+import { replayRoutes } from './routes/replays.ts'
 import { resendingRoutes } from './routes/resending.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { createRoutes, type RouteTable } from './routing.ts'
@@ -31,6 +33,8 @@ const ROUTES: RouteTable = {
   ...messageRoutes,
   ...attemptRoutes,
   ...resendingRoutes,
+  ...replayRoutes,
+  ...backgroundTaskRoutes,
   ...deadLetterRoutes,
   ...authenticationRoutes,
   ...tokenRoutes,

@@ -42,6 +42,10 @@ export const LIMITS = {
   /** Dead letters that one request puts back, and how many of them at a time. */
   redriveMaxPerRequest: 10_000,
   redriveBatch: 500,
+  /** Messages that one transaction of an erasure deletes, and attempts that were recorded meanwhile. */
+  erasureBatch: 500,
+  /** After the caches of all processes have forgotten the application (60 s) an erasure looks again. */
+  erasureLastPassAfterMs: 90_000,
   /** Levels of arrays and objects in a request's JSON. */
   jsonDepthMax: 64,
   requestHeadersMax: 100,

@@ -38,12 +38,25 @@ export interface ReplayRequest {
   readonly endpointId?: string
   /** Absent: every event type. */
   readonly eventTypes?: readonly string[]
-  /** Which deliveries: all, those whose last attempt failed, or those never attempted. Default `failed`. */
+  /** Absent: with and without channels. */
+  readonly channel?: string
+  /** Which deliveries. Default `failed`. */
   readonly status?: ReplayStatus
+  /** Only where the last attempt's status code is in this hundred; 0 is no answer. */
+  readonly statusCodeClass?: number
   /** Deliveries a second, 1 to 1000. Default 100. */
   readonly ratePerSecond?: number
   /** False: a single attempt each, as the Svix API's recover. Default true. */
   readonly retried?: boolean
 }
 
-export type ReplayStatus = 'all' | 'failed' | 'missing'
+/**
+ * - `failed`: attempted, never delivered, not waiting for a retry
+ * - `missing`: never attempted, though subscribed
+ * - `attempted`: attempted, with whatever result
+ * - `delivered`: the last attempt succeeded
+ * - `waiting`: failed, with a retry to come
+ * - `all`: subscribed, whether attempted or not
+ */
+export const REPLAY_STATUSES = ['failed', 'missing', 'attempted', 'delivered', 'waiting', 'all'] as const
+export type ReplayStatus = (typeof REPLAY_STATUSES)[number]

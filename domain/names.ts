@@ -28,6 +28,10 @@ export function replayWorkflowId(taskId: string): string {
   return `replay/${taskId}`
 }
 
+export function taskWorkflowId(taskId: string): string {
+  return `task/${taskId}`
+}
+
 /** Keyword lists: SQL visibility has room for three in a namespace. */
 export const SEARCH_ATTRIBUTES = {
   messages: 'MessageIds',

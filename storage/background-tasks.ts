@@ -30,13 +30,18 @@ export interface BackgroundTask {
   readonly updatedAt: Date
 }
 
-export interface NewBackgroundTask {
+/** What is needed to carry a task out. */
+export interface TaskRequest {
   readonly id: string
+  readonly task: TaskName
+  /** In plain JSON: ids and filters. */
+  readonly input: object
+}
+
+export interface NewBackgroundTask extends TaskRequest {
   readonly orgId: string
   readonly appId: string | null
-  readonly task: TaskName
-  /** What the task's workflow is started with, in plain JSON. */
-  readonly input: object
+  /** Progress so far. */
   readonly data?: object
 }
 
@@ -60,12 +65,22 @@ export async function insertTask(db: Queryable, task: NewBackgroundTask): Promis
   return rows[0]!
 }
 
-/** Lays `data` over a running task's progress, and ends it where `status` says so. A task that has ended stays as it is. */
-export async function updateTask(db: Queryable, id: string, data: object, status: TaskStatus = 'running'): Promise<void> {
+/**
+ * Adds to the counts of a running task's progress, and ends it where `status` says so. A task that has ended stays as it is.
+ * Call it in the transaction that does what is counted.
+ */
+export async function advanceTask(
+  db: Queryable,
+  id: string,
+  counts: Readonly<Record<string, number>>,
+  status: TaskStatus = 'running',
+): Promise<void> {
   await db.query({
-    name: 'task-update',
-    text: `UPDATE background_task SET data = data || $2, status = $3, updated_at = now() WHERE id = $1 AND status = 'running'`,
-    values: [id, JSON.stringify(data), status],
+    name: 'task-advance',
+    text: `UPDATE background_task SET status = $3, updated_at = now(), data = data || coalesce(
+        (SELECT jsonb_object_agg(key, coalesce((data ->> key)::bigint, 0) + value::bigint) FROM jsonb_each_text($2)), '{}')
+      WHERE id = $1 AND status = 'running'`,
+    values: [id, JSON.stringify(counts), status],
   })
 }
 
@@ -92,24 +107,23 @@ export async function listTasks(db: Queryable, filter: TaskFilter, page: Page): 
   return cutPage(rows, page)
 }
 
-/** What is needed to start a task's workflow. */
-export interface UnstartedTask {
-  readonly id: string
-  readonly task: TaskName
-  readonly input: object
-}
-
 export async function markTaskStarted(db: Queryable, id: string): Promise<void> {
   await db.query('UPDATE background_task SET started = true WHERE id = $1', [id])
 }
 
 /** Running tasks older than `minAgeMs` whose workflow nobody is known to have started: their process died, or Temporal was away. */
-export async function unstartedTasks(db: Queryable, minAgeMs: number, limit: number): Promise<UnstartedTask[]> {
-  const { rows } = await db.query<UnstartedTask>({
+export async function unstartedTasks(db: Queryable, minAgeMs: number, limit: number): Promise<TaskRequest[]> {
+  const { rows } = await db.query<TaskRequest>({
     name: 'tasks-unstarted',
     text: `SELECT id, task, input FROM background_task
       WHERE NOT started AND status = 'running' AND created_at < now() - $1 * interval '1 ms' ORDER BY created_at LIMIT $2`,
     values: [minAgeMs, limit],
   })
   return rows
+}
+
+/** What the steps of a task work from; undefined where there is no such task. */
+export async function readTaskInput(db: Queryable, id: string): Promise<TaskRequest | undefined> {
+  const { rows } = await db.query<TaskRequest>('SELECT id, task, input FROM background_task WHERE id = $1', [id])
+  return rows[0]
 }

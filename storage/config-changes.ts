@@ -10,3 +10,6 @@ export async function notifyConfigChange(db: Queryable, appId: string): Promise<
 
 /** Channel on which every process hears of messages whose payload was expunged; the payload is the message's id. */
 export const EXPUNGED_CHANNEL = 'tidings_expunged'
+
+/** Channel on which every process hears of applications whose data is being erased; the payload is the application's id. */
+export const ERASED_CHANNEL = 'tidings_erased'

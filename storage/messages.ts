@@ -19,6 +19,11 @@ export function createMessageCache(): MessageCache {
   return new LRUCache({ maxSize: CACHE_MAX_BYTES, sizeCalculation: (message) => 512 + 2 * (message.payload?.length ?? 0) })
 }
 
+/** Drops an application's messages: their rows are being erased. */
+export function forgetMessagesOf(cache: MessageCache, appId: string): void {
+  for (const [id, message] of cache.entries()) if (message.appId === appId) cache.delete(id)
+}
+
 interface MessageRow {
   id: string
   app_id: string

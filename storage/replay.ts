@@ -1,35 +1,51 @@
 import type { ReplayPage, ReplayPageInput } from '../domain/fan-out.ts'
 import { lowestIdAt } from '../domain/ids.ts'
 import { TRIGGER_MANUAL } from '../domain/outcome.ts'
+import { advanceTask } from './background-tasks.ts'
 import { inTransaction, type Pool } from './pool.ts'
 import { enqueueRedeliveries, notifyOutbox } from './outbox.ts'
 
-// Which deliveries of the chosen messages: $3 is the status asked for. An endpoint is a candidate where it is enabled and
-// takes the message's type, or where it has been sent the message before.
+// As `takes` in domain/routing.ts, without regard to when the endpoint was disabled: an operator asks for these.
+const SUBSCRIBED = `(e.event_types IS NULL OR EXISTS (SELECT FROM unnest(e.event_types) AS t (name)
+    WHERE name = '*' OR page.event_type = name OR (name LIKE '%.*' AND starts_with(page.event_type, left(name, -1)))))
+  AND (e.channels IS NULL OR e.channels = '{}' OR e.channels && page.channels)`
+
+// Which deliveries of the chosen messages: $3 is the status asked for. What was never attempted goes where the message is
+// subscribed to; what was attempted goes where it went, whatever the endpoint's filters are now.
 const CANDIDATES = `
 WITH page AS (
-  SELECT id, app_id, event_type, channels FROM message
+  SELECT id, app_id, event_type, channels, payload IS NOT NULL AND expires_at > now() AS sendable FROM message
   WHERE app_id = $1 AND id > $2 AND id < $4 AND ($5::text[] IS NULL OR event_type = ANY($5))
+    AND ($8::text IS NULL OR channels @> ARRAY[$8::text])
   ORDER BY id LIMIT $6
 )
-SELECT page.id AS message_id, page.event_type, e.id AS endpoint_id
+SELECT page.id AS message_id, page.event_type, target.id AS endpoint_id
 FROM page
-LEFT JOIN endpoint e ON e.app_id = page.app_id AND e.deleted_at IS NULL AND NOT e.disabled
-  AND ($7::text IS NULL OR e.id = $7)
-  AND (e.event_types IS NULL OR page.event_type = ANY(e.event_types))
-  AND (e.channels IS NULL OR e.channels = '{}' OR e.channels && page.channels)
-  AND CASE $3
-    WHEN 'all' THEN true
-    WHEN 'missing' THEN NOT EXISTS (SELECT FROM attempt a WHERE a.message_id = page.id AND a.endpoint_id = e.id)
-    ELSE EXISTS (SELECT FROM attempt a WHERE a.message_id = page.id AND a.endpoint_id = e.id)
-      AND NOT EXISTS (SELECT FROM attempt a WHERE a.message_id = page.id AND a.endpoint_id = e.id AND a.status = 0)
-      AND NOT EXISTS (SELECT FROM delivery d WHERE d.message_id = page.id AND d.endpoint_id = e.id AND d.state IN ('retrying', 'parked'))
-  END
-ORDER BY page.id, e.id`
+LEFT JOIN LATERAL (
+  SELECT e.id FROM endpoint e
+  CROSS JOIN LATERAL (SELECT ${SUBSCRIBED} AS subscribed) s
+  LEFT JOIN LATERAL (
+    SELECT a.status, a.response_code FROM attempt a WHERE a.message_id = page.id AND a.endpoint_id = e.id ORDER BY a.id DESC LIMIT 1
+  ) last ON true
+  LEFT JOIN delivery waiting ON waiting.message_id = page.id AND waiting.endpoint_id = e.id AND waiting.state IN ('retrying', 'parked')
+  WHERE page.sendable AND e.app_id = page.app_id AND e.deleted_at IS NULL AND NOT e.disabled AND ($7::text IS NULL OR e.id = $7)
+    AND ($9::int IS NULL OR last.response_code BETWEEN $9 AND $9 + 99)
+    AND CASE $3
+      WHEN 'all' THEN subscribed
+      WHEN 'missing' THEN subscribed AND last.status IS NULL AND waiting.state IS NULL
+        AND NOT EXISTS (SELECT FROM outbox o WHERE o.id = page.id)
+      WHEN 'attempted' THEN last.status IS NOT NULL
+      WHEN 'delivered' THEN last.status = 0
+      WHEN 'waiting' THEN waiting.state IS NOT NULL
+      ELSE last.status IS NOT NULL AND waiting.state IS NULL
+        AND NOT EXISTS (SELECT FROM attempt a WHERE a.message_id = page.id AND a.endpoint_id = e.id AND a.status = 0)
+    END
+) target ON true
+ORDER BY page.id, target.id`
 
 /**
- * Puts the deliveries of the next messages of a replay into the outbox, in one transaction; repeating a page puts nothing in
- * twice.
+ * Puts the deliveries of the next messages of a replay into the outbox, in one transaction with the task's progress;
+ * repeating a page puts nothing in twice. The empty page at the end finishes the task.
  */
 export async function enqueueReplayPage(pool: Pool, input: ReplayPageInput): Promise<ReplayPage> {
   const { request } = input
@@ -52,6 +68,8 @@ export async function enqueueReplayPage(pool: Pool, input: ReplayPageInput): Pro
         request.eventTypes ?? null,
         input.limit,
         request.endpointId ?? null,
+        request.channel ?? null,
+        request.statusCodeClass ?? null,
       ],
     })
     const redeliveries = rows.flatMap((row) =>
@@ -79,6 +97,7 @@ export async function enqueueReplayPage(pool: Pool, input: ReplayPageInput): Pro
       last,
       redeliveries.length,
     ])
+    await advanceTask(client, request.taskId, { deliveries: redeliveries.length }, last === null ? 'finished' : 'running')
     return toPage(last, redeliveries.length)
   })
 }

@@ -7,9 +7,10 @@ import { createIntake } from '../api/intake.ts'
 import { createApi } from '../api/server.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import type { Parts } from './parts.ts'
-import { createFindFanOut, createReplays } from './replays.ts'
+import { createFindFanOut } from './find-fan-out.ts'
 import type { Stack } from './stack.ts'
 import { GROUP_LEASE_MS } from './sweeper.ts'
+import { createLaunchTask } from './tasks.ts'
 
 const DRAIN_MS = 2000
 const PROBE_TIMEOUT_MS = 2000
@@ -25,7 +26,7 @@ export async function startApiServer(parts: Parts, dispatcher: Dispatcher | unde
   const api = createApi({
     ...parts,
     intake,
-    replays: createReplays(client),
+    launchTask: createLaunchTask(parts),
     findFanOut: createFindFanOut(client),
     readiness: readinessOf(parts),
   })

@@ -2,8 +2,9 @@ import type { Logger } from 'pino'
 import { createRunMemory } from '../activities/run-memory.ts'
 import type { Config } from '../config/index.ts'
 import type { Lane } from '../domain/names.ts'
-import { CONFIG_CHANNEL, EXPUNGED_CHANNEL } from '../storage/config-changes.ts'
+import { CONFIG_CHANNEL, ERASED_CHANNEL, EXPUNGED_CHANNEL } from '../storage/config-changes.ts'
 import { listen } from '../storage/listener.ts'
+import { forgetMessagesOf } from '../storage/messages.ts'
 import { OUTBOX_CHANNEL } from '../storage/outbox.ts'
 import { TOKENS_CHANNEL } from '../storage/revocations.ts'
 import { startApiServer } from './api-server.ts'
@@ -12,6 +13,7 @@ import { createDispatcher, type Dispatcher } from './dispatcher.ts'
 import { connectParts, type Parts } from './parts.ts'
 import { createStack, type Stack } from './stack.ts'
 import { createStartFanOut } from './start-fan-out.ts'
+import { startTaskSweep } from './tasks.ts'
 import { bundleWorkflows, installRuntime } from './temporal.ts'
 
 export type Role = 'api' | 'dispatcher' | 'delivery'
@@ -60,6 +62,7 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const lanes = delivers ? options.lanes : []
   const workers = dispatches || delivers ? await startWorkers(parts, { ...options, lanes, bundle: await bundling, runs }, stack) : undefined
   const dispatcher = dispatches ? startDispatcher(parts, runs, stack) : undefined
+  if (dispatches) startTasks(parts, stack)
   listenForChanges(parts, dispatcher, stack)
   const url = roles.includes('api') ? await startApiServer(parts, dispatcher, stack) : undefined
   return { url, failed: workers?.failed ?? new Promise<never>(() => undefined), stop: () => stack.unwind() }
@@ -78,11 +81,17 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
   return dispatcher
 }
 
+function startTasks(parts: Parts, stack: Stack): void {
+  const sweep = startTaskSweep(parts)
+  stack.push(() => sweep.stop())
+}
+
 function listenForChanges(parts: Parts, dispatcher: Dispatcher | undefined, stack: Stack): void {
   const { config, configCache, messages, revocations } = parts
   const channels = {
     [CONFIG_CHANNEL]: (appId: string) => configCache.forget(appId),
     [EXPUNGED_CHANNEL]: (messageId: string) => void messages.delete(messageId),
+    [ERASED_CHANNEL]: (appId: string) => forgetMessagesOf(messages, appId),
     [TOKENS_CHANNEL]: () => revocations.changed(),
     ...(dispatcher === undefined ? {} : { [OUTBOX_CHANNEL]: () => dispatcher.wake() }),
   }

@@ -2,3 +2,4 @@
 export { fanOut } from './fan-out.ts'
 export { mailbox } from './mailbox.ts'
 export { replay } from './replay.ts'
+export { task } from './task.ts'

@@ -4,6 +4,7 @@ import {
   continueAsNew,
   defineQuery,
   defineSignal,
+  patched,
   proxyActivities,
   setCurrentDetails,
   setHandler,
@@ -12,6 +13,7 @@ import {
 } from '@temporalio/workflow'
 import type { Activities } from '../activities/index.ts'
 import type { ReplayInput, ReplayProgress } from '../domain/fan-out.ts'
+import { REPLAY_STATUSES } from '../domain/message.ts'
 
 export const pause = defineSignal('pause')
 export const resume = defineSignal('resume')
@@ -22,7 +24,7 @@ const DEFAULT_RATE_PER_SECOND = 100
 const MAX_RATE_PER_SECOND = 1000
 const MESSAGES_PER_PAGE = 100
 
-const { enqueueReplay } = proxyActivities<Activities>({
+const { enqueueReplay, cancelTask } = proxyActivities<Activities>({
   startToCloseTimeout: '1m',
   retry: { initialInterval: '1s', maximumInterval: '30s' },
 })
@@ -45,7 +47,10 @@ export async function replay(input: ReplayInput): Promise<ReplayProgress> {
   const limit = Math.min(MESSAGES_PER_PAGE, rate)
   for (;;) {
     await condition(() => now.state !== 'paused')
-    if (!isRunning()) return now
+    if (!isRunning()) {
+      if (patched('cancelled-task')) await cancelTask({ taskId: request.taskId })
+      return now
+    }
     const page = await enqueueReplay({ request, afterMessageId: now.afterMessageId, limit })
     if (page.afterMessageId === undefined) {
       if (isRunning()) change({ state: 'completed' })
@@ -67,8 +72,8 @@ function checked(input: ReplayInput): ReplayInput & { readonly taskId: string } 
   for (const field of ['since', 'until'] as const) {
     if (Number.isNaN(Date.parse(input[field]))) problems.push(`${field} must be a time such as 2026-11-23T00:00:00Z`)
   }
-  if (input.status !== undefined && !['all', 'failed', 'missing'].includes(input.status))
-    problems.push('status must be all, failed or missing')
+  if (input.status !== undefined && !REPLAY_STATUSES.includes(input.status))
+    problems.push(`status must be one of ${REPLAY_STATUSES.join(', ')}`)
   const rate = input.ratePerSecond ?? DEFAULT_RATE_PER_SECOND
   if (!(rate >= 1 && rate <= MAX_RATE_PER_SECOND)) problems.push(`ratePerSecond must be 1 to ${MAX_RATE_PER_SECOND}`)
   if (problems.length > 0) throw ApplicationFailure.nonRetryable(problems.join('; '), 'InvalidReplay')

@@ -1,12 +1,12 @@
 import { isId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
-import { TRIGGER_MANUAL } from '../../domain/outcome.ts'
-import { deadLetterCursor, deleteDeadLetters, listDeadLetters } from '../../storage/history/dead-letters.ts'
+import { deadLetterCursor, listDeadLetters, redriveDeadLetters, type Redrive } from '../../storage/history/dead-letters.ts'
 import { idOrUid, ORDERED_PAGE } from '../parameters.ts'
 import { pageReply, readPage } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { deadLetterList, redriveIn, redriveOut, showDeadLetter } from '../schemas/message.ts'
 import { applicationOf, endpointOf } from '../scope.ts'
+import { beginTask } from '../tasks.ts'
 
 function isCursor(text: string): boolean {
   const [message = '', endpoint = '', ...rest] = text.split('.')
@@ -22,40 +22,27 @@ async function list({ deps, caller, path, query }: Call): Promise<Reply> {
   return { status: 200, json: pageReply(rows, deadLetterCursor, showDeadLetter) }
 }
 
-/**
- * Puts dead letters back, oldest first, with their whole retry schedule. Each batch enters the outbox before its rows leave:
- * a crash between the two sends a message twice, the other order could lose it. Letters whose message is gone or whose
- * endpoint is disabled or deleted stay.
- */
+/** Puts dead letters back: as many as one request may now, the others in the background. */
 async function redrive(call: Call<typeof redriveIn>): Promise<Reply> {
   const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const input = await call.body()
   const endpointId = input.endpointId ? (await endpointOf(deps.pool, application, input.endpointId)).id : undefined
-  const filter = { endpointId, messageIds: input.messageIds ?? undefined, redrivable: true }
-  let redriven = 0
-  let done = false
-  let from: string | undefined
-  while (!done && redriven < LIMITS.redriveMaxPerRequest) {
-    const page = await listDeadLetters(deps.pool, application.id, filter, { limit: LIMITS.redriveBatch, order: 'ascending', from })
-    const last = page.rows.at(-1)
-    done = page.done || last === undefined
-    if (last === undefined) break
-    from = deadLetterCursor(last)
-    await deps.intake.sendAgain(
-      page.rows.map(({ messageId, endpointId: target, eventType }) => ({
-        messageId,
-        appId: application.id,
-        eventType,
-        endpointId: target,
-        trigger: TRIGGER_MANUAL,
-        retried: true,
-      })),
-    )
-    await deleteDeadLetters(deps.pool, page.rows)
-    redriven += page.rows.length
+  const wanted: Redrive = {
+    applicationId: application.id,
+    endpointId,
+    messageIds: input.messageIds ?? undefined,
+    diedBefore: new Date().toISOString(),
   }
-  return { status: 202, json: { redriven, done } }
+  let redriven = 0
+  while (redriven < LIMITS.redriveMaxPerRequest) {
+    const batch = await redriveDeadLetters(deps.pool, wanted, LIMITS.redriveBatch)
+    redriven += batch
+    if (batch < LIMITS.redriveBatch) return { status: 202, json: { redriven, done: true } }
+  }
+  const task = { orgId: caller.orgId, appId: application.id, task: 'dead-letter.redrive', input: wanted, data: { redriven } } as const
+  const { id: taskId } = await beginTask(deps, task)
+  return { status: 202, json: { redriven, done: false, taskId } }
 }
 
 export const deadLetterRoutes: RouteTable = {

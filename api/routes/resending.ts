@@ -4,14 +4,14 @@ import { STATUS_FAIL, STATUS_SUCCESS, TRIGGER_MANUAL, TRIGGER_SCHEDULED } from '
 import { findEventType } from '../../storage/event-types.ts'
 import { countAttempts } from '../../storage/history/attempts.ts'
 import { hasPayload, insertUnroutedMessage } from '../../storage/history/messages.ts'
-import { ApiError, notFound, ruleError } from '../errors.ts'
+import { ApiError, notFound } from '../errors.ts'
 import { moment } from '../parameters.ts'
 import { readTime } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { eventExampleIn } from '../schemas/event-type.ts'
 import { endpointStats } from '../schemas/endpoint.ts'
 import { exampleOf } from '../schemas/example.ts'
-import { messageOut, recoverIn, recoverOut, showMessage } from '../schemas/message.ts'
+import { messageOut, showMessage } from '../schemas/message.ts'
 import { emptyResponse } from '../schemas/replies.ts'
 import { applicationOf, endpointOf, messageOf } from '../scope.ts'
 
@@ -30,27 +30,6 @@ async function resend({ deps, caller, path }: Call): Promise<Reply> {
     ])
   }
   return { status: 202, json: {} }
-}
-
-async function recover(call: Call<typeof recoverIn>): Promise<Reply> {
-  const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
-  const input = await call.body()
-  const nowMs = Date.now()
-  const sinceMs = input.since
-  const untilMs = input.until ?? nowMs
-  if (untilMs < sinceMs) throw ruleError(['body', '__all__'], 'until must be after since')
-  if (sinceMs < nowMs - LIMITS.recoverMaxMs) throw ruleError(['body', '__all__'], 'Cannot recover messages more than 14 days old.')
-  const id = await deps.replays.start({
-    applicationId: application.id,
-    endpointId: endpoint.id,
-    since: new Date(sinceMs).toISOString(),
-    until: new Date(untilMs).toISOString(),
-    status: 'failed',
-    retried: false,
-  })
-  return { status: 202, json: { id, status: 'running', task: 'endpoint.recover', updatedAt: new Date(nowMs).toISOString() } }
 }
 
 // Attempts are counted as they are stored: what is pending or on its way has none yet.
@@ -101,18 +80,6 @@ export const resendingRoutes: RouteTable = {
       access: 'application',
       handle: resend,
     },
-  },
-  '/app/{app_id}/endpoint/{endpoint_id}/recover': {
-    post: withBody({
-      operationId: 'v1.endpoint.recover',
-      summary: 'Recover Failed Webhooks',
-      tag: 'Endpoint',
-      description: 'Sends again what failed at this endpoint, once each, in the background. Reaches 14 days back.',
-      body: recoverIn,
-      replies: { 202: recoverOut },
-      access: 'application',
-      handle: recover,
-    }),
   },
   '/app/{app_id}/endpoint/{endpoint_id}/stats': {
     get: {

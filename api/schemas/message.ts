@@ -10,7 +10,6 @@ import { destinationFields } from './endpoint.ts'
 import { name, names, SHAPE, uid } from './names.ts'
 import { aliased } from './parse.ts'
 import { listOf, shownId, shownName, shownNames, shownTime, shownUrl } from './replies.ts'
-import { time } from './time.ts'
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
@@ -205,15 +204,6 @@ export const redriveOut = z
   .object({
     redriven: z.int(),
     done: z.boolean().meta({ description: 'False where more dead letters are left than one request puts back' }),
+    taskId: shownId('qtask').optional().meta({ description: 'Where more are left: the background task that puts back the rest' }),
   })
   .meta({ id: 'RedriveOut' })
-
-export const recoverIn = z.object({ since: time, until: time.nullish() }).meta({ id: 'RecoverIn' })
-export const recoverOut = z
-  .object({
-    id: shownId('qtask'),
-    status: z.enum(['running', 'finished', 'failed']).meta({ id: 'BackgroundTaskStatus' }),
-    task: z.enum(['endpoint.recover']).meta({ id: 'BackgroundTaskType' }),
-    updatedAt: shownTime,
-  })
-  .meta({ id: 'RecoverOut' })

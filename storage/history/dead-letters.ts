@@ -1,5 +1,11 @@
+import { newId } from '../../domain/ids.ts'
+import { LIMITS } from '../../domain/limits.ts'
+import { TRIGGER_MANUAL } from '../../domain/outcome.ts'
+import type { TaskStep } from '../../domain/task.ts'
+import { advanceTask } from '../background-tasks.ts'
+import { notifyOutbox } from '../outbox.ts'
 import { createParameters, cutPage, type Page, type PageOf } from '../page.ts'
-import type { Queryable } from '../pool.ts'
+import { inTransaction, type Pool, type Queryable } from '../pool.ts'
 
 /** A delivery that ran out of attempts. */
 export interface DeadLetter {
@@ -20,9 +26,6 @@ export interface DeadLetter {
 
 export interface DeadLetterFilter {
   readonly endpointId?: string | undefined
-  readonly messageIds?: readonly string[] | undefined
-  /** Only those whose message can still be sent to an endpoint that exists and is enabled. */
-  readonly redrivable?: boolean | undefined
 }
 
 /** Where a page of dead letters begins: message and endpoint, joined by a dot (neither id has one). */
@@ -37,11 +40,6 @@ export async function listDeadLetters(db: Queryable, appId: string, filter: Dead
   const rising = (page.order === 'ascending') !== (page.backwards === true)
   const where = [`d.app_id = ${add(appId)}`, `d.state = 'dead'`]
   if (filter.endpointId !== undefined) where.push(`d.endpoint_id = ${add(filter.endpointId)}`)
-  if (filter.messageIds !== undefined) where.push(`d.message_id = ANY(${add(filter.messageIds)}::text[])`)
-  if (filter.redrivable === true) {
-    where.push('m.payload IS NOT NULL AND m.expires_at > now()')
-    where.push('EXISTS (SELECT FROM endpoint e WHERE e.id = d.endpoint_id AND e.deleted_at IS NULL AND NOT e.disabled)')
-  }
   if (page.from !== undefined) {
     const [messageId = '', endpointId = ''] = page.from.split('.')
     where.push(`(d.message_id, d.endpoint_id) ${rising ? '>' : '<'} (${add(messageId)}, ${add(endpointId)})`)
@@ -59,14 +57,57 @@ export async function listDeadLetters(db: Queryable, appId: string, filter: Dead
   return cutPage(rows, page)
 }
 
+/** Which dead letters are put back. */
+export interface Redrive {
+  readonly applicationId: string
+  readonly endpointId?: string | undefined
+  readonly messageIds?: readonly string[] | undefined
+  /** ISO 8601: those that died before. What dies again stays, or putting back would not end. */
+  readonly diedBefore: string
+}
+
 /**
- * Removes dead letters that have been put into the outbox again. A row that another fan-out has written since is left alone:
- * it says how the delivery stands now.
+ * Puts some dead letters back with their whole retry schedule, oldest message first: in one statement the row leaves and the
+ * delivery enters the outbox. Two callers at a time never take the same letter. Letters whose message is gone or whose
+ * endpoint is disabled or deleted stay.
+ * @returns how many
  */
-export async function deleteDeadLetters(db: Queryable, letters: readonly DeadLetter[]): Promise<void> {
-  await db.query(
-    `DELETE FROM delivery d USING unnest($1::text[], $2::text[], $3::text[]) AS t (message_id, endpoint_id, group_id)
-     WHERE d.message_id = t.message_id AND d.endpoint_id = t.endpoint_id AND d.group_id = t.group_id AND d.state = 'dead'`,
-    [letters.map((one) => one.messageId), letters.map((one) => one.endpointId), letters.map((one) => one.groupId)],
-  )
+export async function redriveDeadLetters(db: Queryable, redrive: Redrive, limit: number): Promise<number> {
+  const { rowCount } = await db.query({
+    name: 'dead-letters-redrive',
+    text: `WITH letter AS MATERIALIZED (
+        SELECT d.message_id, d.endpoint_id, d.app_id, m.event_type
+        FROM delivery d JOIN message m ON m.id = d.message_id
+        WHERE d.app_id = $1 AND d.state = 'dead' AND d.updated_at < $2::timestamptz
+          AND ($3::text IS NULL OR d.endpoint_id = $3) AND ($4::text[] IS NULL OR d.message_id = ANY($4))
+          AND m.payload IS NOT NULL AND m.expires_at > now()
+          AND EXISTS (SELECT FROM endpoint e WHERE e.id = d.endpoint_id AND e.deleted_at IS NULL AND NOT e.disabled)
+        ORDER BY d.message_id, d.endpoint_id LIMIT $5 FOR UPDATE OF d SKIP LOCKED
+      ), gone AS (
+        DELETE FROM delivery d USING letter WHERE d.message_id = letter.message_id AND d.endpoint_id = letter.endpoint_id
+      )
+      INSERT INTO outbox (id, message_id, app_id, event_type, endpoint_id, trigger, retried)
+      SELECT message_id || '/' || endpoint_id || '/' || $6, message_id, app_id, event_type, endpoint_id, $7, true FROM letter`,
+    values: [
+      redrive.applicationId,
+      redrive.diedBefore,
+      redrive.endpointId ?? null,
+      redrive.messageIds ?? null,
+      limit,
+      newId('out'),
+      TRIGGER_MANUAL,
+    ],
+  })
+  if (rowCount !== 0) await notifyOutbox(db)
+  return rowCount ?? 0
+}
+
+/** One batch of a redrive that is more than one request's. */
+export async function redriveSome(pool: Pool, taskId: string, redrive: Redrive): Promise<TaskStep> {
+  return inTransaction(pool, async (client) => {
+    const redriven = await redriveDeadLetters(client, redrive, LIMITS.redriveBatch)
+    const done = redriven < LIMITS.redriveBatch
+    await advanceTask(client, taskId, { redriven }, done ? 'finished' : 'running')
+    return { done }
+  })
 }

@@ -9,7 +9,7 @@ import { createApi } from '../../api/server.ts'
 import { createToken } from '../../api/token.ts'
 import { readConfig, type Config } from '../../config/index.ts'
 import { newId } from '../../domain/ids.ts'
-import type { ReplayRequest } from '../../domain/message.ts'
+import type { TaskRequest } from '../../storage/background-tasks.ts'
 import { createCipher } from '../../storage/cipher.ts'
 import { createConfigCache } from '../../storage/config-cache.ts'
 import { createMessageCache } from '../../storage/messages.ts'
@@ -41,8 +41,8 @@ export interface Harness {
   readonly orgId: string
   readonly token: string
   readonly svix: Svix
-  /** Replays asked for. */
-  readonly replays: ReplayRequest[]
+  /** Background tasks whose workflow would have been started. */
+  readonly tasks: TaskRequest[]
   readonly readiness: Record<string, () => Promise<string>>
   /** A raw request under `/api/v1`; `body` is JSON unless it is text. */
   call(method: string, path: string, body?: unknown, token?: string): Promise<{ status: number; json: Answer; headers: Headers }>
@@ -64,7 +64,7 @@ export async function startApi(changes: Partial<Config> = {}): Promise<Harness> 
   const config = { ...readConfig({ TIDINGS_LOG_LEVEL: 'silent' }), jwtSecret: JWT_SECRET, ...changes }
   const log = pino({ level: process.env['TEST_LOG'] ?? 'silent' })
   const cipher = createCipher('test encryption key of 32 characters')
-  const replays: ReplayRequest[] = []
+  const tasks: TaskRequest[] = []
   const readiness: Harness['readiness'] = { postgres: () => Promise.resolve('') }
   const intake = createIntake({ pool, messages: createMessageCache(), groupLeaseMs: 10_000 })
   const app = createApi({
@@ -75,7 +75,7 @@ export async function startApi(changes: Partial<Config> = {}): Promise<Harness> 
     revocations: createRevocations(pool),
     guard: createGuard(config),
     intake,
-    replays: { start: (request) => Promise.resolve(replays.push(request)).then(() => newId('qtask')) },
+    launchTask: (task) => Promise.resolve(void tasks.push(task)),
     findFanOut: () => Promise.resolve(undefined),
     readiness,
     log: pino({ level: process.env['TEST_LOG'] ?? 'silent' }),
@@ -100,7 +100,7 @@ export async function startApi(changes: Partial<Config> = {}): Promise<Harness> 
     orgId,
     token,
     svix: new Svix(token, { serverUrl: url, retryScheduleInMs: [] }),
-    replays,
+    tasks,
     readiness,
     call,
     async close() {

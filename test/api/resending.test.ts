@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import type { ReplayRequest } from '../../domain/message.ts'
 import { startApi, type Harness } from './harness.ts'
 import { createRecorded, type Recorded } from './recorded.ts'
 
@@ -51,7 +52,9 @@ test('a recovery starts a replay of what failed, at most 14 days back', async ()
   const out = await api.svix.endpoint.recover(app, 'first', { since })
   assert.match(out.id, /^qtask_/)
   assert.deepEqual([out.status, out.task], ['running', 'endpoint.recover'])
-  const asked = api.replays.at(-1)!
+  const { id, task, input } = api.tasks.at(-1)!
+  assert.deepEqual([id, task], [out.id, 'endpoint.recover'])
+  const asked = input as ReplayRequest
   assert.deepEqual(
     [asked.applicationId, asked.endpointId, asked.since, asked.status, asked.retried],
     [app, endpoint, since.toISOString(), 'failed', false],
@@ -132,4 +135,18 @@ test('dead letters are listed, paged and redriven with the whole schedule; those
     [gone],
   )
   assert.equal((await api.call('GET', `${path}?iterator=nonsense`)).status, 422)
+})
+
+test('two redrives at a time put each dead letter back once', async () => {
+  const target = (await api.svix.endpoint.create(app, { url: 'https://example.com/e' })).id
+  const ids = await Promise.all(Array.from({ length: 40 }, () => api.svix.message.create(app, { eventType: 'twice', payload: {} })))
+  for (const { id } of ids) await delivery(id, target, 'dead')
+  const redrive = () => api.call('POST', `/app/${app}/dead-letter/redrive`, { endpointId: target })
+  const answers = await Promise.all(Array.from({ length: 4 }, redrive))
+  assert.equal(
+    answers.reduce((sum, { json }) => sum + (json['redriven'] as number), 0),
+    40,
+  )
+  const { rowCount } = await api.pool.query('SELECT FROM outbox WHERE endpoint_id = $1', [target])
+  assert.equal(rowCount, 40)
 })

@@ -1,0 +1,54 @@
+import { findTask, listTasks, TASK_NAMES, TASK_STATUSES } from '../../storage/background-tasks.ts'
+import type { Caller } from '../auth.ts'
+import { notFound } from '../errors.ts'
+import { ORDERED_PAGE } from '../parameters.ts'
+import { cursorOf, pageReply, readChoice, readPage } from '../query.ts'
+import type { Call, Reply, RouteTable } from '../routing.ts'
+import { backgroundTaskList, backgroundTaskOut, showBackgroundTask } from '../schemas/background-task.ts'
+
+/** An application's token reaches the tasks of its application alone. */
+function scopeOf(caller: Caller) {
+  return { orgId: caller.orgId, appId: caller.appId ?? undefined }
+}
+
+async function list({ deps, caller, query }: Call): Promise<Reply> {
+  const page = readPage(query, { order: 'descending', orderable: true, isCursor: cursorOf('qtask') })
+  const filter = { status: readChoice(query, 'status', TASK_STATUSES), task: readChoice(query, 'task', TASK_NAMES) }
+  const rows = await listTasks(deps.pool, { ...scopeOf(caller), ...filter }, page)
+  return { status: 200, json: pageReply(rows, (row) => row.id, showBackgroundTask) }
+}
+
+async function get({ deps, caller, path }: Call): Promise<Reply> {
+  const id = path['task_id'] ?? ''
+  const task = cursorOf('qtask')(id) ? await findTask(deps.pool, id, scopeOf(caller)) : undefined
+  if (task === undefined) throw notFound()
+  return { status: 200, json: showBackgroundTask(task) }
+}
+
+export const backgroundTaskRoutes: RouteTable = {
+  '/background-task': {
+    get: {
+      operationId: 'v1.background-task.list',
+      summary: 'List Background Tasks',
+      tag: 'Background Task',
+      query: {
+        ...ORDERED_PAGE,
+        status: { description: 'Filter the response based on the status', schema: { type: 'string', enum: TASK_STATUSES } },
+        task: { description: 'Filter the response based on the type', schema: { type: 'string', enum: TASK_NAMES } },
+      },
+      replies: { 200: backgroundTaskList },
+      access: 'application',
+      handle: list,
+    },
+  },
+  '/background-task/{task_id}': {
+    get: {
+      operationId: 'v1.background-task.get',
+      summary: 'Get Background Task',
+      tag: 'Background Task',
+      replies: { 200: backgroundTaskOut },
+      access: 'application',
+      handle: get,
+    },
+  },
+}

@@ -1,0 +1,84 @@
+import { LIMITS } from '../domain/limits.ts'
+import type { TaskStep } from '../domain/task.ts'
+import { advanceTask } from './background-tasks.ts'
+import { ERASED_CHANNEL } from './config-changes.ts'
+import { inTransaction, type Pool, type Queryable } from './pool.ts'
+
+export interface ErasureInput {
+  readonly applicationId: string
+}
+
+/** Rows of one batch that were deleted, by what they held. */
+type Counts = Readonly<Record<'messages' | 'attempts' | 'deliveries' | 'endpoints', number>>
+
+/**
+ * Deletes one batch of an application's data. The application is deleted already, so nothing new is published to it, but
+ * what was on its way in other processes may still write: a last pass follows when their caches cannot know it any more.
+ * @returns done after the last pass
+ */
+export async function eraseSome(pool: Pool, taskId: string, input: ErasureInput): Promise<TaskStep> {
+  return inTransaction(pool, async (client) => {
+    const { rows } = await client.query<{ status: string }>('SELECT status FROM background_task WHERE id = $1 FOR UPDATE', [taskId])
+    const isFirstPass = rows[0]?.status === 'running'
+    const appId = input.applicationId
+    await client.query('SELECT pg_notify($1, $2)', [ERASED_CHANNEL, appId])
+    // A row of a group is left to the fan-out that the group is started as: others' messages may share it.
+    await client.query('DELETE FROM outbox WHERE app_id = $1 AND group_id IS NULL', [appId])
+    const messages = await eraseMessages(client, appId)
+    await advanceTask(client, taskId, messages)
+    if (messages.messages > 0) return { done: false }
+    const rest = await eraseRest(client, appId)
+    await advanceTask(client, taskId, rest, rest.attempts > 0 ? 'running' : 'finished')
+    if (rest.attempts > 0) return { done: false }
+    return isFirstPass ? { done: false, waitMs: LIMITS.erasureLastPassAfterMs } : { done: true }
+  })
+}
+
+/** Some messages with all that was recorded of them. Their ids stay, for fan-outs that would wait for their rows. */
+async function eraseMessages(client: Queryable, appId: string): Promise<Counts> {
+  const { rows } = await client.query<Counts>(
+    `WITH gone AS (
+       DELETE FROM message WHERE id IN (SELECT id FROM message WHERE app_id = $1 ORDER BY id LIMIT $2) RETURNING id
+     ), kept AS (
+       INSERT INTO erased_message (id) SELECT id FROM gone ON CONFLICT DO NOTHING
+     ), attempts AS (
+       DELETE FROM attempt a USING gone WHERE a.message_id = gone.id RETURNING a.id
+     ), deliveries AS (
+       DELETE FROM delivery d USING gone WHERE d.message_id = gone.id RETURNING d.message_id
+     )
+     SELECT (SELECT count(*) FROM gone) AS messages, (SELECT count(*) FROM attempts) AS attempts,
+       (SELECT count(*) FROM deliveries) AS deliveries, 0 AS endpoints`,
+    [appId, LIMITS.erasureBatch],
+  )
+  return rows[0]!
+}
+
+/** What is left when the messages are gone: configuration, and what was recorded while they went. */
+async function eraseRest(client: Queryable, appId: string): Promise<Counts> {
+  const removed = async (text: string, ...more: unknown[]) => (await client.query(text, [appId, ...more])).rowCount ?? 0
+  const ofEndpoints = 'endpoint_id IN (SELECT id FROM endpoint WHERE app_id = $1)'
+  const attempts = await removed(
+    `DELETE FROM attempt WHERE (message_id, id) IN (SELECT message_id, id FROM attempt WHERE ${ofEndpoints} LIMIT $2)`,
+    LIMITS.erasureBatch,
+  )
+  // Endpoints are how leftover attempts are found, so they go last.
+  if (attempts > 0) return { messages: 0, attempts, deliveries: 0, endpoints: 0 }
+  const deliveries = await removed('DELETE FROM delivery WHERE app_id = $1')
+  await removed('DELETE FROM message_event_id WHERE app_id = $1')
+  await removed(`DELETE FROM mailbox WHERE ${ofEndpoints}`)
+  await removed('DELETE FROM replay_page WHERE task_id IN (SELECT id FROM background_task WHERE app_id = $1)')
+  await client.query('DELETE FROM idempotency_key k USING erased_message e WHERE k.message_id = e.id')
+  const endpoints = await removed('DELETE FROM endpoint WHERE app_id = $1')
+  await removed('DELETE FROM application WHERE id = $1')
+  return { messages: 0, attempts: 0, deliveries, endpoints }
+}
+
+/** @returns which of the named messages were erased */
+export async function readErased(db: Queryable, messageIds: readonly string[]): Promise<Set<string>> {
+  const { rows } = await db.query<{ id: string }>({
+    name: 'messages-erased',
+    text: 'SELECT id FROM erased_message WHERE id = ANY($1::text[])',
+    values: [messageIds],
+  })
+  return new Set(rows.map((row) => row.id))
+}
