@@ -15,6 +15,24 @@ export const LIMITS = {
   channelsPerEndpoint: 10,
   channelsPerMessage: 5,
   eventTypesPerEndpoint: 512,
+  /** A payload filter: characters, and nodes and levels of its syntax tree. */
+  filterMaxChars: 1024,
+  filterMaxNodes: 200,
+  filterMaxDepth: 32,
+  /** Events in one request to an endpoint, and how long the first of them waits for others. */
+  batchingMaxEvents: 100,
+  batchingMaxLingerMs: 1000,
+  /** Messages of one request that publishes several. */
+  messagesPerBatch: 100,
+  /** How far ahead `deliverAt` may be. */
+  deliverAtMaxMs: 2_592_000_000,
+  /** Messages that one request cancels. */
+  cancelMaxPerRequest: 1000,
+  /** Due messages that one statement puts into the outbox. */
+  releaseBatch: 500,
+  /** Applications of a broadcast that one transaction serves, and characters of payload in it. */
+  broadcastBatch: 200,
+  broadcastBatchMaxChars: 8_388_608,
   pageDefault: 50,
   pageMax: 250,
   /** How far back message and attempt lists reach. */

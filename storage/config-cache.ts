@@ -1,6 +1,8 @@
 import { LRUCache } from 'lru-cache'
-import type { Subscription } from '../domain/routing.ts'
+import type { Logger } from 'pino'
+import { toPatterns, type PayloadFilter, type Subscription } from '../domain/routing.ts'
 import type { Cipher } from './cipher.ts'
+import { compileFilter } from './payload-filter.ts'
 import type { Pool } from './pool.ts'
 
 const APPLICATIONS_MAX = 20_000
@@ -49,8 +51,14 @@ export interface ConfigCache {
   forgetAll(): void
 }
 
-export function createConfigCache(deps: { pool: Pool; cipher: Cipher }): ConfigCache {
-  const { pool, cipher } = deps
+export interface ConfigCacheDependencies {
+  readonly pool: Pool
+  readonly cipher: Cipher
+  readonly log: Logger
+}
+
+export function createConfigCache(deps: ConfigCacheDependencies): ConfigCache {
+  const { pool } = deps
   // Promises are kept, not values: a notification that comes while a load is under way drops the entry, so that what the
   // load found is used by those who asked before the change, and by nobody after it.
   const applications = new LRUCache<string, Promise<CachedApplication | undefined>>({ max: APPLICATIONS_MAX, ttl: TTL_MS })
@@ -70,7 +78,7 @@ export function createConfigCache(deps: { pool: Pool; cipher: Cipher }): ConfigC
         return application
       })
     },
-    endpoints: (appId) => cached(endpoints, appId, () => loadEndpoints(pool, cipher, appId)),
+    endpoints: (appId) => cached(endpoints, appId, () => loadEndpoints(deps, appId)),
     forget(appId) {
       changes++
       endpoints.delete(appId)
@@ -123,14 +131,15 @@ interface EndpointRow {
   headers_cipher: Buffer | null
   retry_schedule_ms: number[] | null
   timeout_ms: number | null
+  filter: string | null
   secrets: Buffer[] | null
   expiries: (Date | null)[] | null
 }
 
-async function loadEndpoints(pool: Pool, cipher: Cipher, appId: string): Promise<CachedEndpoints> {
-  const { rows } = await pool.query<EndpointRow>({
+async function loadEndpoints(deps: ConfigCacheDependencies, appId: string): Promise<CachedEndpoints> {
+  const { rows } = await deps.pool.query<EndpointRow>({
     name: 'cache-endpoints',
-    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.timeout_ms,
+    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.timeout_ms, e.filter,
         s.secrets, s.expiries
       FROM endpoint e
       LEFT JOIN (
@@ -143,19 +152,20 @@ async function loadEndpoints(pool: Pool, cipher: Cipher, appId: string): Promise
       ORDER BY e.id`,
     values: [appId],
   })
-  const list = rows.map((row) => toEndpoint(row, cipher))
+  const list = rows.map((row) => toEndpoint(row, deps))
   return { list, byId: new Map(list.map((endpoint) => [endpoint.id, endpoint])) }
 }
 
-function toEndpoint(row: EndpointRow, cipher: Cipher): CachedEndpoint {
+function toEndpoint(row: EndpointRow, { cipher, log }: ConfigCacheDependencies): CachedEndpoint {
   return {
     id: row.id,
     appId: row.app_id,
     url: row.url,
     host: new URL(row.url).host,
     disabled: row.disabled,
-    eventTypes: row.event_types,
+    eventTypes: toPatterns(row.event_types),
     channels: row.channels,
+    filter: row.filter === null ? null : filterOf(row.id, row.filter, log),
     timeoutMs: row.timeout_ms,
     retryScheduleMs: row.retry_schedule_ms,
     headers: row.headers_cipher === null ? {} : (JSON.parse(cipher.decrypt(row.headers_cipher)) as Record<string, string>),
@@ -163,5 +173,21 @@ function toEndpoint(row: EndpointRow, cipher: Cipher): CachedEndpoint {
       secret: cipher.decrypt(secret),
       expiresAtMs: row.expiries?.[i]?.getTime() ?? null,
     })),
+  }
+}
+
+/** Compiles an endpoint's filter. A failing one is told of once, until the endpoint is loaded again; of its reason nothing is. */
+function filterOf(endpointId: string, text: string, log: Logger): PayloadFilter {
+  let told = false
+  const tell = () => {
+    if (!told) log.info({ endpointId }, 'filter.failed')
+    told = true
+  }
+  try {
+    return compileFilter(text, tell)
+  } catch {
+    // It was valid when it was stored: another version of this program has other rules.
+    log.error({ endpointId }, 'filter.refused')
+    return () => false
   }
 }

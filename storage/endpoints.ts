@@ -1,6 +1,18 @@
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from './page.ts'
 import type { Queryable } from './pool.ts'
 
+export const ORDERINGS = ['none', 'fifo'] as const
+export type Ordering = (typeof ORDERINGS)[number]
+
+export const PRIORITIES = ['high', 'medium', 'low'] as const
+export type Priority = (typeof PRIORITIES)[number]
+
+/** How many events one request carries at most, and how long the first of them waits for others. */
+export interface Batching {
+  readonly maxEvents: number
+  readonly lingerMs: number
+}
+
 /** A registered webhook. */
 export interface Endpoint {
   readonly id: string
@@ -20,6 +32,12 @@ export interface Endpoint {
   /** Null takes the service's schedule. */
   readonly retryScheduleMs: readonly number[] | null
   readonly timeoutMs: number | null
+  /** A CEL expression (`payload-filter.ts`). Null takes every payload. */
+  readonly filter: string | null
+  readonly ordering: Ordering
+  readonly priority: Priority
+  /** Null sends every event in a request of its own. */
+  readonly batching: Batching | null
   readonly createdAt: Date
   readonly updatedAt: Date
 }
@@ -27,9 +45,10 @@ export interface Endpoint {
 /** What a caller may set of an endpoint; secret and headers have operations of their own. */
 export type EndpointFields = Omit<Endpoint, 'id' | 'appId' | 'createdAt' | 'updatedAt'>
 
-const ENDPOINT_COLUMNS = `id, app_id AS "appId", uid, url, description, version, disabled, event_types AS "eventTypes", channels,
-  throttle_rate AS "throttleRate", metadata, retry_schedule_ms AS "retryScheduleMs", timeout_ms AS "timeoutMs",
-  created_at AS "createdAt", updated_at AS "updatedAt"`
+/** The columns of an endpoint under the alias e. */
+export const ENDPOINT_COLUMNS = `e.id, e.app_id AS "appId", e.uid, e.url, e.description, e.version, e.disabled,
+  e.event_types AS "eventTypes", e.channels, e.throttle_rate AS "throttleRate", e.metadata, e.retry_schedule_ms AS "retryScheduleMs",
+  e.timeout_ms AS "timeoutMs", e.filter, e.ordering, e.priority, e.batching, e.created_at AS "createdAt", e.updated_at AS "updatedAt"`
 
 /** The live endpoint of this application by id or uid. */
 export async function findEndpoint(
@@ -40,7 +59,7 @@ export async function findEndpoint(
 ): Promise<Endpoint | undefined> {
   const { rows } = await db.query<Endpoint>({
     name: options.forUpdate ? 'endpoint-lock' : 'endpoint-find',
-    text: `SELECT ${ENDPOINT_COLUMNS} FROM endpoint WHERE app_id = $1 AND (id = $2 OR uid = $2) AND deleted_at IS NULL
+    text: `SELECT ${ENDPOINT_COLUMNS} FROM endpoint e WHERE app_id = $1 AND (id = $2 OR uid = $2) AND deleted_at IS NULL
            ORDER BY (id = $2) DESC LIMIT 1 ${options.forUpdate ? 'FOR UPDATE' : ''}`,
     values: [appId, idOrUid],
   })
@@ -60,6 +79,10 @@ function fieldValues(fields: EndpointFields): unknown[] {
     JSON.stringify(fields.metadata),
     fields.retryScheduleMs,
     fields.timeoutMs,
+    fields.filter,
+    fields.ordering,
+    fields.priority,
+    fields.batching === null ? null : JSON.stringify(fields.batching),
   ]
 }
 
@@ -72,9 +95,10 @@ export async function insertEndpoint(
   headersCipher: Buffer | null,
 ): Promise<Endpoint> {
   const { rows } = await db.query<Endpoint>(
-    `INSERT INTO endpoint (id, app_id, uid, url, description, version, disabled, event_types, channels, throttle_rate, metadata,
-       retry_schedule_ms, timeout_ms, headers_cipher, disabled_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, CASE WHEN $7 THEN now() END) RETURNING ${ENDPOINT_COLUMNS}`,
+    `INSERT INTO endpoint AS e (id, app_id, uid, url, description, version, disabled, event_types, channels, throttle_rate, metadata,
+       retry_schedule_ms, timeout_ms, filter, ordering, priority, batching, headers_cipher, disabled_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, CASE WHEN $7 THEN now() END)
+     RETURNING ${ENDPOINT_COLUMNS}`,
     [id, appId, ...fieldValues(fields), headersCipher],
   )
   return rows[0]!
@@ -83,8 +107,8 @@ export async function insertEndpoint(
 /** Sets every field. `disabled_at` moves when `disabled` changes, in either direction: routing compares it with a message's time. */
 export async function updateEndpoint(db: Queryable, id: string, fields: EndpointFields): Promise<Endpoint> {
   const { rows } = await db.query<Endpoint>(
-    `UPDATE endpoint SET uid = $2, url = $3, description = $4, version = $5, disabled = $6, event_types = $7, channels = $8,
-       throttle_rate = $9, metadata = $10, retry_schedule_ms = $11, timeout_ms = $12,
+    `UPDATE endpoint e SET uid = $2, url = $3, description = $4, version = $5, disabled = $6, event_types = $7, channels = $8,
+       throttle_rate = $9, metadata = $10, retry_schedule_ms = $11, timeout_ms = $12, filter = $13, ordering = $14, priority = $15, batching = $16,
        disabled_at = CASE WHEN disabled = $6 THEN disabled_at ELSE now() END, updated_at = now()
      WHERE id = $1 RETURNING ${ENDPOINT_COLUMNS}`,
     [id, ...fieldValues(fields)],
@@ -108,7 +132,7 @@ export async function listEndpoints(db: Queryable, appId: string, page: Page): P
   const parameters = createParameters()
   const where = `app_id = ${parameters.add(appId)} AND deleted_at IS NULL`
   const { rows } = await db.query<Endpoint>(
-    `SELECT ${ENDPOINT_COLUMNS} FROM endpoint WHERE ${where} AND ${pageClause(page, 'id', parameters)}`,
+    `SELECT ${ENDPOINT_COLUMNS} FROM endpoint e WHERE ${where} AND ${pageClause(page, 'id', parameters)}`,
     parameters.values,
   )
   return cutPage(rows, page)

@@ -46,7 +46,7 @@ export async function connectParts(config: Config, log: Logger, stack: Stack): P
     config: complete,
     pool,
     cipher,
-    configCache: createConfigCache({ pool, cipher }),
+    configCache: createConfigCache({ pool, cipher, log }),
     messages: createMessageCache(),
     guard: createGuard(config),
     revocations: createRevocations(pool),

@@ -1,5 +1,6 @@
 import { newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
+import { isWildcard } from '../../domain/routing.ts'
 import type { Application } from '../../storage/applications.ts'
 import { insertSecret } from '../../storage/endpoint-secrets.ts'
 import {
@@ -37,7 +38,11 @@ import { applicationOf, endpointOf } from '../scope.ts'
 /** @throws {ValidationError} where an event type does not exist or is archived */
 async function requireEventTypes(db: Queryable, orgId: string, names: readonly string[] | null | undefined): Promise<void> {
   if (names === null || names === undefined) return
-  const missing = await missingEventTypes(db, orgId, names)
+  const missing = await missingEventTypes(
+    db,
+    orgId,
+    names.filter((name) => !isWildcard(name)),
+  )
   if (missing.length > 0) throw ruleError(['body', 'event_types'], `The following event types don't exist: ${missing.join(', ')}`)
 }
 

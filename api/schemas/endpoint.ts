@@ -1,10 +1,11 @@
 import { z } from 'zod'
 import { LIMITS } from '../../domain/limits.ts'
-import type { Endpoint, EndpointFields } from '../../storage/endpoints.ts'
+import { ORDERINGS, PRIORITIES, type Endpoint, type EndpointFields } from '../../storage/endpoints.ts'
+import { compileFilter, FilterError } from '../../storage/payload-filter.ts'
 import { customHeaders } from './headers.ts'
-import { metadata, names, SHAPE, text, throttleRate, uid } from './names.ts'
+import { eventTypePatterns, metadata, names, positiveU16, text, throttleRate, uid } from './names.ts'
 import { aliased } from './parse.ts'
-import { listOf, shownId, shownMetadata, shownName, shownNames, shownRate, shownTime, shownUrl } from './replies.ts'
+import { listOf, shownId, shownMetadata, shownName, shownNames, shownPatterns, shownRate, shownTime, shownUrl } from './replies.ts'
 import { secret } from './secret.ts'
 
 function urlProblem(value: string): string | undefined {
@@ -16,19 +17,22 @@ function urlProblem(value: string): string | undefined {
   return undefined
 }
 
-const url = z.string().superRefine((value, context) => {
-  const problem = urlProblem(value)
-  if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
-})
-
-const version = z
-  .number()
-  .refine((value) => Number.isInteger(value) && value >= 0 && value <= 65_535, {
-    params: SHAPE,
-    error: 'expected u16',
-    abort: true,
+const url = z
+  .string()
+  .superRefine((value, context) => {
+    const problem = urlProblem(value)
+    if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
   })
-  .refine((value) => value >= 1, 'Endpoint versions must be at least one')
+  .meta({
+    format: 'uri',
+    pattern: '^[hH][tT][tT][pP][sS]?:',
+    minLength: 1,
+    maxLength: LIMITS.urlMaxChars,
+    description: 'Where to deliver: `http` or `https`, without credentials',
+    example: 'https://example.com/webhook/',
+  })
+
+const version = positiveU16('Endpoint versions must be at least one')
 
 /** Seconds before each retry. */
 const retrySchedule = z
@@ -40,8 +44,40 @@ const retrySchedule = z
   )
   .max(LIMITS.retryScheduleMaxSteps)
 const timeoutMs = z.number().int().min(100).max(LIMITS.requestTimeoutMaxMs)
-const eventTypes = names(1, LIMITS.eventTypesPerEndpoint)
+const eventTypes = eventTypePatterns(1, LIMITS.eventTypesPerEndpoint)
 const channels = names(1, LIMITS.channelsPerEndpoint)
+
+const filter = z
+  .string()
+  .min(1)
+  .superRefine((text, context) => {
+    const problem = filterProblem(text)
+    if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
+  })
+  .meta({
+    maxLength: LIMITS.filterMaxChars,
+    description: 'CEL expression over `payload`, `eventType` and `channels`: only messages for which it is true are delivered',
+    example: 'payload.amount > 100.0',
+  })
+
+function filterProblem(text: string): string | undefined {
+  try {
+    compileFilter(text)
+    return undefined
+  } catch (error) {
+    if (error instanceof FilterError) return error.message
+    throw error
+  }
+}
+
+const ordering = z.enum(ORDERINGS)
+const priority = z.enum(PRIORITIES)
+const batching = z
+  .object({
+    maxEvents: z.int().min(1).max(LIMITS.batchingMaxEvents),
+    lingerMs: z.int().min(0).max(LIMITS.batchingMaxLingerMs),
+  })
+  .meta({ id: 'EndpointBatching' })
 
 const fields = {
   uid: uid('ep').nullish().default(null),
@@ -52,9 +88,13 @@ const fields = {
   eventTypes: eventTypes.nullish().default(null),
   channels: channels.nullish().default(null),
   throttleRate: throttleRate.nullish().default(null),
-  metadata: metadata.default({}),
+  metadata: metadata.default({}).meta({ default: {} }),
   retrySchedule: retrySchedule.nullish().default(null),
   timeoutMs: timeoutMs.nullish().default(null),
+  filter: filter.nullish().default(null),
+  ordering: ordering.default('none'),
+  priority: priority.default('medium'),
+  batching: batching.nullish().default(null),
 }
 
 /** What older clients call the fields. */
@@ -78,6 +118,10 @@ export const endpointPatch = aliased(
     metadata: metadata.optional(),
     retrySchedule: retrySchedule.nullable().optional(),
     timeoutMs: timeoutMs.nullable().optional(),
+    filter: filter.nullable().optional(),
+    ordering: ordering.optional(),
+    priority: priority.optional(),
+    batching: batching.nullable().optional(),
   }),
 ).meta({ id: 'EndpointPatch' })
 
@@ -89,8 +133,8 @@ export const destinationFields = {
   description: z.string(),
   version: z.int().min(1).max(65_535),
   disabled: z.boolean(),
-  eventTypes: shownNames.nullable(),
-  filterTypes: shownNames.nullable(),
+  eventTypes: shownPatterns.nullable(),
+  filterTypes: shownPatterns.nullable(),
   channels: shownNames.max(LIMITS.channelsPerEndpoint).nullable(),
   throttleRate: shownRate.nullable(),
   rateLimit: shownRate.nullable(),
@@ -104,6 +148,10 @@ export const endpointOut = z
     metadata: shownMetadata,
     retrySchedule: z.array(z.number()).optional(),
     timeoutMs: z.int().optional(),
+    filter: z.string().nullable(),
+    ordering,
+    priority,
+    batching: batching.nullable(),
   })
   .meta({ id: 'EndpointOut' })
 export const endpointList = listOf('EndpointOut', endpointOut)
@@ -151,5 +199,9 @@ export function showEndpoint(endpoint: Endpoint) {
     metadata: endpoint.metadata,
     ...(endpoint.retryScheduleMs === null ? {} : { retrySchedule: endpoint.retryScheduleMs.map((ms) => ms / 1000) }),
     ...(endpoint.timeoutMs === null ? {} : { timeoutMs: endpoint.timeoutMs }),
+    filter: endpoint.filter,
+    ordering: endpoint.ordering,
+    priority: endpoint.priority,
+    batching: endpoint.batching,
   }
 }

@@ -1,11 +1,12 @@
 import { z } from 'zod'
 import { LIMITS } from '../../domain/limits.ts'
-import { NAME_PATTERN } from './names.ts'
+import { EVENT_TYPE_PATTERN, NAME_PATTERN } from './names.ts'
 
 /** Pieces of what the API answers. These schemas document and are held against answers by tests; nothing is validated with them at run time. */
 
 export const shownName = z.string().min(1).max(LIMITS.nameMaxChars).regex(NAME_PATTERN)
 export const shownNames = z.array(shownName).min(1)
+export const shownPatterns = z.array(z.string().min(1).max(LIMITS.nameMaxChars).regex(EVENT_TYPE_PATTERN)).min(1)
 export const shownTime = z.iso.datetime()
 export const shownUrl = z.string().min(1).max(LIMITS.urlMaxChars).meta({ format: 'uri' })
 export const shownRate = z.int().min(1).max(65_535)

@@ -1,4 +1,4 @@
-import type { Endpoint } from '../endpoints.ts'
+import { ENDPOINT_COLUMNS, type Endpoint } from '../endpoints.ts'
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from '../page.ts'
 import type { Queryable } from '../pool.ts'
 import { historyConditions, messageColumns, type HistoryFilter, type StoredMessage } from './messages.ts'
@@ -64,10 +64,7 @@ export async function listDestinations(db: Queryable, messageId: string, page: P
   const parameters = createParameters()
   const message = parameters.add(messageId)
   const { rows } = await db.query<Endpoint & DeliveryState>(
-    `SELECT e.id, e.app_id AS "appId", e.uid, e.url, e.description, e.version, e.disabled, e.event_types AS "eventTypes", e.channels,
-       e.throttle_rate AS "throttleRate", e.metadata, e.retry_schedule_ms AS "retryScheduleMs", e.timeout_ms AS "timeoutMs",
-       e.created_at AS "createdAt", e.updated_at AS "updatedAt",
-       last.status, CASE WHEN last.status <> 0 THEN ${NEXT_ATTEMPT} END AS "nextAttemptAt"
+    `SELECT ${ENDPOINT_COLUMNS}, last.status, CASE WHEN last.status <> 0 THEN ${NEXT_ATTEMPT} END AS "nextAttemptAt"
      FROM (SELECT DISTINCT ON (endpoint_id) endpoint_id, status, next_attempt_at FROM attempt WHERE message_id = ${message}
            ORDER BY endpoint_id, id DESC) last
      JOIN endpoint e ON e.id = last.endpoint_id

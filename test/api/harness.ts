@@ -71,14 +71,14 @@ export async function startApi(changes: Partial<Config> = {}): Promise<Harness> 
     config,
     pool,
     cipher,
-    configCache: createConfigCache({ pool, cipher }),
+    configCache: createConfigCache({ pool, cipher, log }),
     revocations: createRevocations(pool),
     guard: createGuard(config),
     intake,
     launchTask: (task) => Promise.resolve(void tasks.push(task)),
     findFanOut: () => Promise.resolve(undefined),
     readiness,
-    log: pino({ level: process.env['TEST_LOG'] ?? 'silent' }),
+    log,
   })
   const server = createApiServer(app)
   const url = `http://127.0.0.1:${await listening(server)}`

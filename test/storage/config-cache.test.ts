@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import pino from 'pino'
 import { newId } from '../../domain/ids.ts'
 import { createCipher } from '../../storage/cipher.ts'
 import { createConfigCache, type ConfigCache } from '../../storage/config-cache.ts'
@@ -12,6 +13,7 @@ import { createStorage, type Storage } from './rows.ts'
 const ORG = 'org_1'
 const HEARD_WITHIN_MS = 1000
 const cipher = createCipher('a key for tests, 32 characters or more')
+const log = pino({ level: 'silent' })
 let storage: Storage
 let cache: ConfigCache
 let listener: Listener
@@ -21,7 +23,7 @@ const heard = new Set<() => void>()
 
 before(async () => {
   storage = await createStorage()
-  cache = createConfigCache({ pool: storage.pool, cipher })
+  cache = createConfigCache({ pool: storage.pool, cipher, log })
   const ready = nextHeard()
   const tell = () => {
     for (const one of [...heard]) one()
@@ -139,7 +141,7 @@ test('a change is seen in less than a second of its commit, and not before it', 
 
 test('endpoints whose load overlaps a change are used by who asked before it, and kept for nobody', async () => {
   const slow = slowPool()
-  const cached = createConfigCache({ pool: slow.pool, cipher })
+  const cached = createConfigCache({ pool: slow.pool, cipher, log })
   const appId = await application()
   const id = await endpoint(appId)
   const before = cached.endpoints(appId)
@@ -156,7 +158,7 @@ test('endpoints whose load overlaps a change are used by who asked before it, an
 for (const how of ['forget', 'forgetAll'] as const) {
   test(`an application whose load overlaps a change is kept for nobody (${how})`, async () => {
     const slow = slowPool()
-    const cached = createConfigCache({ pool: slow.pool, cipher })
+    const cached = createConfigCache({ pool: slow.pool, cipher, log })
     const appId = await application(`uid ${how}`)
     const before = cached.application(ORG, appId)
     await slow.held
@@ -173,7 +175,7 @@ test('a load that fails is not kept', async () => {
   let fails = true
   const query = (...args: Parameters<Pool['query']>) =>
     fails ? Promise.reject(new Error('away')) : (storage.pool.query as (...all: unknown[]) => unknown)(...args)
-  const cached = createConfigCache({ pool: { query } as unknown as Pool, cipher })
+  const cached = createConfigCache({ pool: { query } as unknown as Pool, cipher, log })
   const appId = await application()
   await assert.rejects(cached.endpoints(appId), /away/)
   await assert.rejects(cached.application(ORG, appId), /away/)
