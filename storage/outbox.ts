@@ -239,3 +239,34 @@ function byId(a: OutboxRow, b: OutboxRow): number {
 export async function deleteGroup(pool: Pool, groupId: string): Promise<void> {
   await pool.query({ name: 'outbox-delete-group', text: 'DELETE FROM outbox WHERE group_id = $1', values: [groupId] })
 }
+
+/**
+ * Makes some rows of a group a group of their own, leased to the caller: the server has refused them together.
+ * @param ids of rows in it, without the one that it is named after
+ * @returns the name of the new group
+ */
+export async function cutGroup(db: Queryable, groupId: string, ids: readonly string[], leaseMs: number): Promise<string> {
+  const newGroupId = ids[0]!
+  await db.query({
+    name: 'outbox-cut-group',
+    text: `UPDATE outbox SET group_id = $3, leased_until = now() + $4 * interval '1 ms' WHERE group_id = $1 AND id = ANY($2::text[])`,
+    values: [groupId, ids, newGroupId, leaseMs],
+  })
+  return newGroupId
+}
+
+/**
+ * Takes a row out of the outbox whose fan-out cannot be started, and dead-letters its message at the given endpoints. What is
+ * known of a delivery stays as it is.
+ */
+export async function deadLetterRow(db: Queryable, row: OutboxRow, endpointIds: readonly string[]): Promise<void> {
+  await db.query({
+    name: 'outbox-dead-letter',
+    text: `WITH gone AS (DELETE FROM outbox WHERE id = $1 RETURNING message_id, app_id, group_id, trigger)
+      INSERT INTO delivery (message_id, endpoint_id, app_id, state, attempts, trigger, group_id)
+      SELECT message_id, endpoint_id, app_id, 'dead', 0, trigger, coalesce(group_id, $1)
+      FROM gone, unnest($2::text[]) AS endpoint_id ORDER BY endpoint_id
+      ON CONFLICT DO NOTHING`,
+    values: [row.id, endpointIds],
+  })
+}

@@ -9,7 +9,7 @@ import type { Dispatcher } from './dispatcher.ts'
 import type { Parts } from './parts.ts'
 import { createFindFanOut } from './find-fan-out.ts'
 import type { Stack } from './stack.ts'
-import { GROUP_LEASE_MS } from './sweeper.ts'
+import { GROUP_LEASE_MS } from './group-starter.ts'
 import { createLaunchTask } from './tasks.ts'
 
 const DRAIN_MS = 2000

@@ -6,9 +6,9 @@ import type { NewMessage } from '../domain/message.ts'
 import { TRIGGER_SCHEDULED } from '../domain/outcome.ts'
 import { claimRows, type OutboxRow } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
-import { createGroupStarter, type GroupStarter } from './group-starter.ts'
+import { createGroupStarter, GROUP_LEASE_MS, type EndpointsOf, type GroupStarter } from './group-starter.ts'
 import type { StartFanOut } from './start-fan-out.ts'
-import { createSweeper, GROUP_LEASE_MS } from './sweeper.ts'
+import { createSweeper } from './sweeper.ts'
 
 export interface Dispatcher extends CoLocatedDispatcher {
   stop(): Promise<void>
@@ -17,6 +17,7 @@ export interface Dispatcher extends CoLocatedDispatcher {
 export interface DispatcherDependencies {
   readonly pool: Pool
   readonly startFanOut: StartFanOut
+  readonly endpointsOf: EndpointsOf
   readonly groupMaxMessages: number
   readonly log: Logger
 }

@@ -12,6 +12,7 @@ import { startWorkers } from './delivery.ts'
 import { createDispatcher, type Dispatcher } from './dispatcher.ts'
 import { connectParts, type Parts } from './parts.ts'
 import { createStack, type Stack } from './stack.ts'
+import { createEndpointsOf } from './endpoints-of.ts'
 import { createStartFanOut } from './start-fan-out.ts'
 import { startTaskSweep } from './tasks.ts'
 import { bundleWorkflows, installRuntime } from './temporal.ts'
@@ -76,7 +77,13 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
     eager: true,
     onStart: (groupId) => runs.expectGroup(groupId),
   })
-  const dispatcher = createDispatcher({ pool, startFanOut, groupMaxMessages: config.groupMaxMessages, log })
+  const dispatcher = createDispatcher({
+    pool,
+    startFanOut,
+    endpointsOf: createEndpointsOf(parts),
+    groupMaxMessages: config.groupMaxMessages,
+    log,
+  })
   stack.push(() => dispatcher.stop())
   return dispatcher
 }

@@ -1,4 +1,4 @@
-import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client'
+import { isGrpcServiceError, WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client'
 import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } from '@temporalio/common'
 import type { FanOutInput } from '../domain/fan-out.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -59,6 +59,15 @@ export function createStartFanOut(deps: StartFanOutDependencies): StartFanOut {
       throw error
     }
   }
+}
+
+// gRPC's INVALID_ARGUMENT: what was asked is wrong, and stays wrong however often it is asked.
+const INVALID_ARGUMENT = 3
+
+/** Whether the server was reached and will never start this: a limit that its operator has set is below what is in it. */
+export function isRefusal(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined
+  return [error, cause].some((one) => isGrpcServiceError(one) && Number(one.code) === INVALID_ARGUMENT)
 }
 
 function summarise(events: number, applications: readonly string[]): string {

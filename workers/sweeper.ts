@@ -2,10 +2,8 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { claimExpiredGroup, claimWaiting } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
-import type { GroupStarter } from './group-starter.ts'
+import { GROUP_LEASE_MS, type GroupStarter } from './group-starter.ts'
 
-/** How long a recorded group is its dispatcher's before a sweeper may start it too. */
-export const GROUP_LEASE_MS = 10_000
 /** Rows younger than this are left to the process that accepted them. */
 const SWEEP_AFTER_MS = 5000
 const SWEEP_EVERY_MS = 1000

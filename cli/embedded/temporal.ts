@@ -21,7 +21,7 @@ const stopSteps = (waitMs: number): readonly StopStep[] => [
 ]
 
 /** JSON values. What limits a development server to a few hundred operations a second is set out of the way. */
-const DYNAMIC_CONFIG: Readonly<Record<string, string | number | boolean>> = {
+const DYNAMIC_CONFIG: DynamicConfig = {
   // 100 message ids in one keyword list; the default of 2,048 bytes refuses the 61st. Coupled to LIMITS.groupMaxMessages.
   'frontend.searchAttributesSizeOfValueLimit': 8192,
   'matching.enableFairness': true,
@@ -42,6 +42,8 @@ const DYNAMIC_CONFIG: Readonly<Record<string, string | number | boolean>> = {
 // transactions, which Postgres has and the reconciler starts again.
 const PRAGMAS = ['journal_mode=wal', 'synchronous=normal'] as const
 
+type DynamicConfig = Readonly<Record<string, string | number | boolean>>
+
 export interface TemporalOptions {
   /** The `temporal` program. */
   readonly program: string
@@ -52,6 +54,8 @@ export interface TemporalOptions {
   readonly port: number
   /** 0 takes any free port. */
   readonly uiPort: number
+  /** Over the settings that every server of ours has. */
+  readonly dynamicConfig?: DynamicConfig
 }
 
 /** A Temporal server of our own. */
@@ -82,7 +86,7 @@ export async function startTemporal(options: TemporalOptions): Promise<EmbeddedT
   const from = logSize(logFile)
   const child = await startChild({
     command: options.program,
-    args: serverArguments(options.namespace, database, port, uiPort),
+    args: serverArguments({ ...options, database, port, uiPort }),
     logFile,
     env: { PATH: '/usr/local/bin:/usr/bin:/bin', HOME: options.dataDir },
     cwd: options.dataDir,
@@ -104,7 +108,8 @@ export async function startTemporal(options: TemporalOptions): Promise<EmbeddedT
   return { address, uiUrl: `http://127.0.0.1:${uiPort}`, pid: child.pid, logFile, ended: child.ended, stop }
 }
 
-function serverArguments(namespace: string, database: string, port: number, uiPort: number): string[] {
+function serverArguments(options: TemporalOptions & { readonly database: string }): string[] {
+  const { namespace, database, port, uiPort, dynamicConfig } = options
   const repeated = (flag: string, values: readonly string[]) => values.flatMap((value) => [flag, value])
   return [
     ...['server', 'start-dev', '--ip', '127.0.0.1', '--port', String(port), '--ui-port', String(uiPort), '--ui-disable-news-fetch'],
@@ -116,7 +121,7 @@ function serverArguments(namespace: string, database: string, port: number, uiPo
     ),
     ...repeated(
       '--dynamic-config-value',
-      Object.entries(DYNAMIC_CONFIG).map(([key, value]) => `${key}=${JSON.stringify(value)}`),
+      Object.entries({ ...DYNAMIC_CONFIG, ...dynamicConfig }).map(([key, value]) => `${key}=${JSON.stringify(value)}`),
     ),
   ]
 }
