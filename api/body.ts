@@ -31,18 +31,44 @@ export function readBody(request: IncomingMessage): Promise<Buffer> {
 
 /**
  * Reads a body of JSON, whatever its content type says.
- * @throws {ValidationError} where it is not JSON
+ * @throws {ValidationError} where it is not JSON, or nested deeper than 64 levels
  */
 export async function readJson(request: IncomingMessage): Promise<unknown> {
   const body = await readBody(request)
+  if (isTooDeep(body)) throw notJson(`Nested deeper than ${LIMITS.jsonDepthMax} levels`)
   try {
     return JSON.parse(body.toString('utf8')) as unknown
   } catch (error) {
     const msg = error instanceof Error ? error.message : 'not JSON'
-    throw new ValidationError([
-      { loc: ['body'], msg: `Not JSON: ${body.length === 0 ? 'the body is empty' : scrub(msg)}`, type: 'value_error.jsondecode' },
-    ])
+    throw notJson(`Not JSON: ${body.length === 0 ? 'the body is empty' : scrub(msg)}`)
   }
+}
+
+function notJson(msg: string): ValidationError {
+  return new ValidationError([{ loc: ['body'], msg, type: 'value_error.jsondecode' }])
+}
+
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const ARRAY = 0x5b
+const ARRAY_END = 0x5d
+const OBJECT = 0x7b
+const OBJECT_END = 0x7d
+
+/** Told from the bytes: what recurses over a parsed value must not meet one that exhausts the stack. */
+function isTooDeep(json: Buffer): boolean {
+  let depth = 0
+  let inString = false
+  for (let i = 0; i < json.length; i++) {
+    const byte = json[i]
+    if (byte === QUOTE) inString = !inString
+    else if (inString) {
+      if (byte === BACKSLASH) i++
+    } else if (byte === ARRAY || byte === OBJECT) {
+      if (++depth > LIMITS.jsonDepthMax) return true
+    } else if (byte === ARRAY_END || byte === OBJECT_END) depth--
+  }
+  return false
 }
 
 // V8 quotes a piece of the text in its message; what was sent stays out of answers and logs.

@@ -13,7 +13,6 @@ export type ErrorCode =
   | 'event_type_exists'
   | 'payload_too_large'
   | 'uri_too_long'
-  | 'headers_too_large'
   | 'too_many_requests'
   | 'not_implemented'
   | 'unavailable'

@@ -20,7 +20,6 @@ const STATUS_OF = {
   payload_too_large: 413,
   uri_too_long: 414,
   too_many_requests: 429,
-  headers_too_large: 431,
   not_implemented: 501,
   unavailable: 503,
 } as const satisfies Record<ErrorCode, number>

@@ -11,7 +11,7 @@ const HSTS_S = 31_536_000
 
 /**
  * What comes before every route: security headers (a page of HTML replaces the content security policy by its own), CORS
- * for the origins that the operator named, and the bounds of a request's head.
+ * for the origins that the operator named, and the bound of a path.
  */
 export function createFront(config: Pick<Config, 'corsOrigins' | 'publicUrl'>): RequestHandler {
   const headers: readonly (readonly [string, string])[] = [
@@ -25,9 +25,6 @@ export function createFront(config: Pick<Config, 'corsOrigins' | 'publicUrl'>): 
   const origins = new Set(config.corsOrigins)
   return (request, response, next) => {
     for (const [name, value] of headers) response.setHeader(name, value)
-    if (request.rawHeaders.length > 2 * LIMITS.requestHeadersMax) {
-      throw new ApiError('headers_too_large', `A request has at most ${LIMITS.requestHeadersMax} headers`)
-    }
     if (request.url.length > LIMITS.requestTargetMaxChars) {
       throw new ApiError('uri_too_long', `A path with its query has at most ${LIMITS.requestTargetMaxChars} characters`)
     }

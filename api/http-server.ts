@@ -18,7 +18,7 @@ const TIMEOUTS: ServerTimeouts = {
 
 /**
  * An HTTP server for the API, not listening yet. A client that sends its request drop by drop is answered 408 and cut off;
- * one whose headers are too large, 431.
+ * one whose headers are too many or too large, 431.
  */
 export function createApiServer(api: RequestListener, timeouts: ServerTimeouts = TIMEOUTS): Server {
   const server = createServer(
@@ -31,7 +31,6 @@ export function createApiServer(api: RequestListener, timeouts: ServerTimeouts =
     },
     api,
   )
-  // Node drops what is beyond without a word: one more than allowed has to arrive so that it can be refused (front.ts).
-  server.maxHeadersCount = LIMITS.requestHeadersMax + 1
+  server.maxHeadersCount = LIMITS.requestHeadersMax
   return server
 }

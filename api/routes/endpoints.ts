@@ -46,6 +46,12 @@ async function requireEventTypes(db: Queryable, orgId: string, names: readonly s
   if (missing.length > 0) throw ruleError(['body', 'event_types'], `The following event types don't exist: ${missing.join(', ')}`)
 }
 
+/** @throws {ValidationError} where no delivery to the URL would be allowed, whatever its name resolves to */
+function requireAllowedUrl(deps: ApiDependencies, url: string | undefined): void {
+  const refusal = url === undefined ? undefined : deps.guard.check(url)
+  if (refusal !== undefined) throw ruleError(['body', 'url'], `Endpoint URLs must be allowed: ${refusal}`)
+}
+
 interface NewEndpoint {
   readonly fields: EndpointFields
   readonly secret: string
@@ -76,6 +82,7 @@ async function create(call: Call<typeof endpointIn>): Promise<Reply> {
   const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const { secret, headers, ...input } = await call.body()
+  requireAllowedUrl(deps, input.url)
   await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
   const fields = endpointFields(input)
   const endpoint = await createEndpoint(deps, application, { fields, secret: secret ?? newSecret(), headers: headers ?? {} })
@@ -91,6 +98,7 @@ async function put(call: Call<typeof endpointUpdate>): Promise<Reply> {
   const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const input = await call.body()
+  requireAllowedUrl(deps, input.url)
   await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
   const fields = endpointFields(input)
   const updated = await changeConfiguration(deps, async (client, touched) => {
@@ -107,6 +115,7 @@ async function patch(call: Call<typeof endpointPatch>): Promise<Reply> {
   const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const changes = await call.body()
+  requireAllowedUrl(deps, changes.url)
   await requireEventTypes(deps.pool, caller.orgId, changes.eventTypes)
   const updated = await changeConfiguration(deps, async (client, touched) => {
     const current = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })

@@ -201,3 +201,32 @@ test('every change of an application or endpoint is announced to all processes',
     client.release(true)
   }
 })
+
+test('a URL that no delivery could go to is refused when it is set, a name only where its port is', async () => {
+  const app = await api.svix.application.create({ name: 'Guarded' })
+  const path = `/app/${app.id}/endpoint`
+  const { json } = await api.call('POST', path, { url: 'https://example.com/' })
+  const refused = [
+    'http://127.0.0.1/',
+    'http://[::ffff:10.0.0.1]/',
+    'http://169.254.169.254/latest/meta-data/',
+    'http://metadata.google.internal/',
+    'https://example.com:22/',
+    'https://user:secret@example.com/',
+    'ftp://example.com/',
+  ]
+  for (const url of refused) {
+    for (const [method, target] of [
+      ['POST', path],
+      ['PUT', `${path}/${json.id}`],
+      ['PATCH', `${path}/${json.id}`],
+    ] as const) {
+      const answer = await api.call(method, target, { url })
+      assert.equal(answer.status, 422, `${method} ${url}`)
+      assert.deepEqual(answer.json.detail[0]?.loc, ['body', 'url'])
+    }
+  }
+  for (const url of ['https://not-registered-yet.example/', 'https://example.com:8443/', 'http://8.8.8.8/']) {
+    assert.equal((await api.call('PUT', `${path}/${json.id}`, { url })).status, 200, url)
+  }
+})

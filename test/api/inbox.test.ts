@@ -6,7 +6,7 @@ import { startApi, type Harness } from './harness.ts'
 let api: Harness
 let app: string
 before(async () => {
-  api = await startApi()
+  api = await startApi({ allowSubnets: ['127.0.0.1'] })
   app = (await api.svix.application.create({ name: 'Inbox' })).id
 })
 after(() => api.close())
