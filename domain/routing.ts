@@ -15,7 +15,7 @@ export interface EventTypePatterns {
 }
 
 /** Whether the content of a message is what the endpoint wants. */
-export type PayloadFilter = (message: RoutedMessage) => boolean
+export type PayloadFilter = (message: Pick<RoutedMessage, 'eventType' | 'channels' | 'payload'>) => boolean
 
 /** What routing needs to know of an endpoint. */
 export interface Subscription {

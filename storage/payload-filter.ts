@@ -1,12 +1,14 @@
 import { Environment, type ASTNode, type ParseResult } from '@marcbachmann/cel-js'
 import { LIMITS } from '../domain/limits.ts'
-import type { PayloadFilter, RoutedMessage } from '../domain/routing.ts'
+import type { PayloadFilter } from '../domain/routing.ts'
 
 /** A filter that cannot be used; the message says why, for its author. */
 export class FilterError extends Error {
   readonly code = 'filter_refused'
   override readonly name = 'FilterError'
 }
+
+type FilteredMessage = Parameters<PayloadFilter>[0]
 
 const VARIABLES = { payload: 'map', eventType: 'string', channels: 'list<string>' } as const
 
@@ -98,10 +100,10 @@ function isNode(value: unknown): value is ASTNode {
 }
 
 // The endpoints of an application are asked about one message after the other: its text is parsed once for all of them.
-let last: { readonly message: RoutedMessage; readonly payload: object | undefined } | undefined
+let last: { readonly message: FilteredMessage; readonly payload: object | undefined } | undefined
 
 /** @returns undefined where there is no object to look into */
-function payloadOf(message: RoutedMessage): object | undefined {
+function payloadOf(message: FilteredMessage): object | undefined {
   if (last?.message === message) return last.payload
   const payload = parsePayload(message.payload)
   last = { message, payload }

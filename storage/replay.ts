@@ -4,9 +4,11 @@ import { TRIGGER_MANUAL } from '../domain/outcome.ts'
 import { advanceTask } from './background-tasks.ts'
 import { inTransaction, type Pool } from './pool.ts'
 import { enqueueRedeliveries, notifyOutbox } from './outbox.ts'
+import { compileFilter } from './payload-filter.ts'
 
-// As `takes` in domain/routing.ts, without regard to when the endpoint was disabled: an operator asks for these.
-const SUBSCRIBED = `(e.event_types IS NULL OR EXISTS (SELECT FROM unnest(e.event_types) AS t (name)
+// As `subscribes` in domain/routing.ts, without regard to when the endpoint was disabled: an operator asks for these. What
+// waits for its time, or was cancelled, is nobody's.
+const SUBSCRIBED = `(page.deliver_at IS NULL OR page.deliver_at <= now()) AND page.cancelled_at IS NULL AND (e.event_types IS NULL OR EXISTS (SELECT FROM unnest(e.event_types) AS t (name)
     WHERE name = '*' OR page.event_type = name OR (name LIKE '%.*' AND starts_with(page.event_type, left(name, -1)))))
   AND (e.channels IS NULL OR e.channels = '{}' OR e.channels && page.channels)`
 
@@ -14,15 +16,16 @@ const SUBSCRIBED = `(e.event_types IS NULL OR EXISTS (SELECT FROM unnest(e.event
 // subscribed to; what was attempted goes where it went, whatever the endpoint's filters are now.
 const CANDIDATES = `
 WITH page AS (
-  SELECT id, app_id, event_type, channels, payload IS NOT NULL AND expires_at > now() AS sendable FROM message
+  SELECT id, app_id, event_type, channels, payload, deliver_at, cancelled_at, payload IS NOT NULL AND expires_at > now() AS sendable FROM message
   WHERE app_id = $1 AND id > $2 AND id < $4 AND ($5::text[] IS NULL OR event_type = ANY($5))
     AND ($8::text IS NULL OR channels @> ARRAY[$8::text])
   ORDER BY id LIMIT $6
 )
-SELECT page.id AS message_id, page.event_type, target.id AS endpoint_id
+SELECT page.id AS message_id, page.event_type, page.channels, target.id AS endpoint_id, target.filter,
+  CASE WHEN target.filter IS NOT NULL THEN page.payload END AS payload
 FROM page
 LEFT JOIN LATERAL (
-  SELECT e.id FROM endpoint e
+  SELECT e.id, CASE WHEN $3 IN ('all', 'missing') THEN e.filter END AS filter FROM endpoint e
   CROSS JOIN LATERAL (SELECT ${SUBSCRIBED} AS subscribed) s
   LEFT JOIN LATERAL (
     SELECT a.status, a.response_code FROM attempt a WHERE a.message_id = page.id AND a.endpoint_id = e.id ORDER BY a.id DESC LIMIT 1
@@ -57,7 +60,7 @@ export async function enqueueReplayPage(pool: Pool, input: ReplayPageInput): Pro
     )
     const before = done.rows[0]
     if (before !== undefined) return toPage(before.last_message_id, before.deliveries)
-    const { rows } = await client.query<{ message_id: string; event_type: string; endpoint_id: string | null }>({
+    const { rows } = await client.query<CandidateRow>({
       name: 'replay-page',
       text: CANDIDATES,
       values: [
@@ -73,7 +76,7 @@ export async function enqueueReplayPage(pool: Pool, input: ReplayPageInput): Pro
       ],
     })
     const redeliveries = rows.flatMap((row) =>
-      row.endpoint_id === null
+      row.endpoint_id === null || !isWanted(row)
         ? []
         : [
             {
@@ -100,6 +103,21 @@ export async function enqueueReplayPage(pool: Pool, input: ReplayPageInput): Pro
     await advanceTask(client, request.taskId, { deliveries: redeliveries.length }, last === null ? 'finished' : 'running')
     return toPage(last, redeliveries.length)
   })
+}
+
+/** A delivery that is to be sent again; `filter` of the endpoint where it decides, and then what it decides about. */
+interface CandidateRow {
+  readonly message_id: string
+  readonly event_type: string
+  readonly channels: readonly string[] | null
+  readonly endpoint_id: string | null
+  readonly filter: string | null
+  readonly payload: string | null
+}
+
+function isWanted(row: CandidateRow): boolean {
+  if (row.filter === null) return true
+  return compileFilter(row.filter)({ eventType: row.event_type, channels: row.channels, payload: row.payload })
 }
 
 function toPage(last: string | null, deliveries: number): ReplayPage {

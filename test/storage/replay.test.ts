@@ -16,10 +16,10 @@ before(async () => {
 afterEach(() => storage.pool.query('TRUNCATE attempt, delivery, message, outbox, endpoint CASCADE'))
 after(() => storage.drop())
 
-async function subscribe(eventTypes: string[] | null = null): Promise<string> {
+async function subscribe(eventTypes: string[] | null = null, filter: string | null = null): Promise<string> {
   const id = newId('ep')
-  const text = `INSERT INTO endpoint (id, app_id, url, event_types) VALUES ($1, 'app_1', 'https://example.com/webhook', $2)`
-  await storage.pool.query(text, [id, eventTypes])
+  const text = `INSERT INTO endpoint (id, app_id, url, event_types, filter) VALUES ($1, 'app_1', 'https://example.com/webhook', $2, $3)`
+  await storage.pool.query(text, [id, eventTypes, filter])
   return id
 }
 
@@ -117,4 +117,17 @@ test('the progress of a replay counts each page once, and its end finishes the t
   assert.equal(end.afterMessageId, undefined)
   assert.deepEqual(await progress(), ['finished', 3])
   assert.equal(await count(storage.pool, 'outbox'), 3)
+})
+
+test('what an endpoint filters out, waits for its time or was cancelled is not missing', async () => {
+  const endpointId = await subscribe(null, 'payload.amount > 100')
+  const wanted = await publish({ payload: '{"amount":200}' })
+  await publish({ payload: '{"amount":50}' })
+  await publish({ payload: '{}' })
+  const scheduled = await publish({ payload: '{"amount":300}' })
+  await storage.pool.query(`UPDATE message SET deliver_at = now() + interval '1 hour' WHERE id = $1`, [scheduled])
+  const cancelled = await publish({ payload: '{"amount":400}' })
+  await storage.pool.query('UPDATE message SET cancelled_at = now() WHERE id = $1', [cancelled])
+  assert.deepEqual(await chosen({ endpointId, status: 'missing' }), [wanted])
+  assert.deepEqual(await chosen({ status: 'all' }), [wanted])
 })
