@@ -105,7 +105,7 @@ function parametersOf(path: string, method: Method, { query = {} }: Operation): 
     in: 'header',
     required: false,
     description: 'A request with a key that was answered before gets the first answer again',
-    schema: { type: 'string' },
+    schema: { type: 'string', maxLength: LIMITS.idempotencyKeyMaxChars },
   }
   return [...parts, ...asked, ...(method === 'post' ? [key] : [])]
 }

@@ -12,7 +12,7 @@ import type { Caller } from '../auth.ts'
 import { changeConfiguration } from '../change.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { ApiError, ruleError } from '../errors.ts'
-import { flag, ORDERED_PAGE } from '../parameters.ts'
+import { flag, idsOf, orderedPage } from '../parameters.ts'
 import { cursorOf, pageReply, readFlag, readPage } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { applicationIn, applicationList, applicationOut, applicationPatch, showApplication } from '../schemas/application.ts'
@@ -114,7 +114,7 @@ export const applicationRoutes: RouteTable = {
       operationId: 'v1.application.list',
       summary: 'List Applications',
       tag: 'Application',
-      query: ORDERED_PAGE,
+      query: orderedPage(idsOf('app')),
       replies: { 200: applicationList },
       access: 'organisation',
       handle: list,

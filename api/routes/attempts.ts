@@ -6,9 +6,10 @@ import { STATUS_SENDING } from '../../domain/outcome.ts'
 import { notFound } from '../errors.ts'
 import {
   flag,
-  HISTORY,
+  history,
   idOrUid,
-  PAGE,
+  idsOf,
+  page,
   STATUS,
   STATUS_CODE_CLASS,
   STATUS_CODE_CLASSES,
@@ -118,7 +119,7 @@ async function destinations({ deps, caller, path, query }: Call): Promise<Reply>
 }
 
 const BY_ENDPOINT: QueryParameters = {
-  ...HISTORY,
+  ...history('atmpt'),
   status: STATUS,
   status_code_class: STATUS_CODE_CLASS,
   with_content: flag('When `true` attempt content is included in the response', true),
@@ -155,7 +156,7 @@ export const attemptRoutes: RouteTable = {
       summary: 'List Attempted Messages',
       tag: 'Message Attempt',
       description: 'Messages that the endpoint was sent, each with how its last attempt there ended.',
-      query: { ...HISTORY, status: STATUS, with_content: flag('When `true` message payloads are included in the response', true) },
+      query: { ...history('msg'), status: STATUS, with_content: flag('When `true` message payloads are included in the response', true) },
       replies: { 200: endpointMessageList },
       access: 'application',
       handle: attemptedMessages,
@@ -167,7 +168,7 @@ export const attemptRoutes: RouteTable = {
       summary: 'List Attempted Destinations',
       tag: 'Message Attempt',
       description: 'Endpoints that the message was sent to, each with how its last attempt ended; deleted endpoints included.',
-      query: PAGE,
+      query: page(idsOf('ep')),
       replies: { 200: messageEndpointList },
       access: 'application',
       handle: destinations,

@@ -1,7 +1,7 @@
 import { findTask, listTasks, TASK_NAMES, TASK_STATUSES } from '../../storage/background-tasks.ts'
 import type { Caller } from '../auth.ts'
 import { notFound } from '../errors.ts'
-import { ORDERED_PAGE } from '../parameters.ts'
+import { idsOf, orderedPage } from '../parameters.ts'
 import { cursorOf, pageReply, readChoice, readPage } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { backgroundTaskList, backgroundTaskOut, showBackgroundTask } from '../schemas/background-task.ts'
@@ -32,7 +32,7 @@ export const backgroundTaskRoutes: RouteTable = {
       summary: 'List Background Tasks',
       tag: 'Background Task',
       query: {
-        ...ORDERED_PAGE,
+        ...orderedPage(idsOf('qtask')),
         status: { description: 'Filter the response based on the status', schema: { type: 'string', enum: TASK_STATUSES } },
         task: { description: 'Filter the response based on the type', schema: { type: 'string', enum: TASK_NAMES } },
       },

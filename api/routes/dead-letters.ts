@@ -1,7 +1,7 @@
 import { isId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { deadLetterCursor, listDeadLetters, redriveDeadLetters, type Redrive } from '../../storage/history/dead-letters.ts'
-import { idOrUid, ORDERED_PAGE } from '../parameters.ts'
+import { idOrUid, idsOf, orderedPage } from '../parameters.ts'
 import { pageReply, readPage } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { deadLetterList, redriveIn, redriveOut, showDeadLetter } from '../schemas/message.ts'
@@ -52,7 +52,7 @@ export const deadLetterRoutes: RouteTable = {
       summary: 'List Dead Letters',
       tag: 'Dead Letter',
       description: 'Deliveries that ran out of attempts.',
-      query: { ...ORDERED_PAGE, endpoint_id: idOrUid('Only dead letters of this endpoint') },
+      query: { ...orderedPage(`${idsOf('msg')}\\.${idsOf('ep')}`), endpoint_id: idOrUid('Only dead letters of this endpoint') },
       replies: { 200: deadLetterList },
       access: 'application',
       handle: list,

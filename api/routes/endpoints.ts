@@ -18,7 +18,7 @@ import type { Queryable } from '../../storage/pool.ts'
 import { changeConfiguration } from '../change.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { ApiError, ruleError } from '../errors.ts'
-import { ORDERED_PAGE } from '../parameters.ts'
+import { idsOf, orderedPage } from '../parameters.ts'
 import { cursorOf, pageReply, readPage } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import {
@@ -141,7 +141,7 @@ export const endpointRoutes: RouteTable = {
       operationId: 'v1.endpoint.list',
       summary: 'List Endpoints',
       tag: 'Endpoint',
-      query: ORDERED_PAGE,
+      query: orderedPage(idsOf('ep')),
       replies: { 200: endpointList },
       access: 'application',
       handle: list,

@@ -9,7 +9,7 @@ import {
 } from '../../storage/event-types.ts'
 import { inTransaction } from '../../storage/pool.ts'
 import { ApiError, notFound } from '../errors.ts'
-import { flag, ORDERED_PAGE } from '../parameters.ts'
+import { flag, orderedPage } from '../parameters.ts'
 import { pageReply, readFlag, readPage } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import {
@@ -103,7 +103,7 @@ export const eventTypeRoutes: RouteTable = {
       summary: 'List Event Types',
       tag: 'Event Type',
       query: {
-        ...ORDERED_PAGE,
+        ...orderedPage('[a-zA-Z0-9\\-_.]+'),
         include_archived: flag('When `true` archived (deleted but not expunged) items are included in the response', false),
         with_content: flag('When `true` the full item (including the schema) is included in the response', false),
       },

@@ -1,7 +1,7 @@
 import { fanOutWorkflowId } from '../../domain/names.ts'
 import { expungeMessage, findGroupOfMessage, listMessages } from '../../storage/history/messages.ts'
 import type { ApiDependencies } from '../dependencies.ts'
-import { flag, HISTORY } from '../parameters.ts'
+import { flag, history } from '../parameters.ts'
 import { pageReply, readFlag, readHistory } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { messageList, messageOut, showMessage } from '../schemas/message.ts'
@@ -44,7 +44,7 @@ export const messageRoutes: RouteTable = {
       summary: 'List Messages',
       tag: 'Message',
       description: 'Newest first, 90 days back unless bounded. With `after` alone pages begin at the oldest.',
-      query: { ...HISTORY, with_content: flag('When `true` message payloads are included in the response', true) },
+      query: { ...history('msg'), with_content: flag('When `true` message payloads are included in the response', true) },
       replies: { 200: messageList },
       access: 'application',
       handle: list,

@@ -5,7 +5,18 @@ import { compileFilter, FilterError } from '../../storage/payload-filter.ts'
 import { customHeaders } from './headers.ts'
 import { eventTypePatterns, metadata, names, positiveU16, text, throttleRate, uid } from './names.ts'
 import { aliased } from './parse.ts'
-import { listOf, shownId, shownMetadata, shownName, shownNames, shownPatterns, shownRate, shownTime, shownUrl } from './replies.ts'
+import {
+  listOf,
+  shownId,
+  shownInteger,
+  shownMetadata,
+  shownName,
+  shownNames,
+  shownPatterns,
+  shownRate,
+  shownTime,
+  shownUrl,
+} from './replies.ts'
 import { secret } from './secret.ts'
 
 function urlProblem(value: string): string | undefined {
@@ -17,7 +28,7 @@ function urlProblem(value: string): string | undefined {
   return undefined
 }
 
-const url = z
+export const url = z
   .string()
   .superRefine((value, context) => {
     const problem = urlProblem(value)
@@ -131,8 +142,8 @@ export const destinationFields = {
   uid: shownName.nullable(),
   url: shownUrl,
   description: z.string(),
-  version: z.int().min(1).max(65_535),
-  disabled: z.boolean(),
+  version: shownInteger('uint16'),
+  disabled: z.boolean().meta({ default: false }),
   eventTypes: shownPatterns.nullable(),
   filterTypes: shownPatterns.nullable(),
   channels: shownNames.max(LIMITS.channelsPerEndpoint).nullable(),
@@ -147,7 +158,7 @@ export const endpointOut = z
     ...destinationFields,
     metadata: shownMetadata,
     retrySchedule: z.array(z.number()).optional(),
-    timeoutMs: z.int().optional(),
+    timeoutMs: shownInteger('int64').optional(),
     filter: z.string().nullable(),
     ordering,
     priority,
@@ -156,8 +167,9 @@ export const endpointOut = z
   .meta({ id: 'EndpointOut' })
 export const endpointList = listOf('EndpointOut', endpointOut)
 
+const count = shownInteger('int64')
 export const endpointStats = z
-  .object({ success: z.int(), fail: z.int(), pending: z.int(), sending: z.int(), canceled: z.int() })
+  .object({ success: count, fail: count, pending: count, sending: count, canceled: count })
   .meta({ id: 'EndpointStats' })
 
 /** A schedule comes in seconds and is kept in milliseconds. */

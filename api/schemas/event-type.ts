@@ -53,7 +53,7 @@ export const eventTypeOut = z
   .object({
     name: shownName,
     description: z.string(),
-    archived: z.boolean(),
+    archived: z.boolean().meta({ default: false }),
     deprecated: z.boolean(),
     featureFlag: shownName.nullable(),
     featureFlags: z.array(shownName),

@@ -45,7 +45,7 @@ export const endpointHeadersPatch = z
   .object({ headers: z.record(z.string().meta(NAME_RULES), z.string().meta(VALUE_RULES).nullable()).superRefine(check).meta(COUNT_RULES) })
   .meta({ id: 'EndpointHeadersPatchIn' })
 export const endpointHeadersOut = z
-  .object({ headers: z.record(z.string(), z.string()), sensitive: z.array(z.string()) })
+  .object({ headers: z.record(z.string(), z.string()), sensitive: z.array(z.string()).meta({ uniqueItems: true }) })
   .meta({ id: 'EndpointHeadersOut' })
 
 export type Headers = Readonly<Record<string, string>>

@@ -9,7 +9,7 @@ import { applicationIn } from './application.ts'
 import { destinationFields } from './endpoint.ts'
 import { name, names, SHAPE, uid } from './names.ts'
 import { aliased } from './parse.ts'
-import { listOf, shownId, shownName, shownNames, shownTime, shownUrl } from './replies.ts'
+import { listOf, shownId, shownInteger, shownName, shownNames, shownTime, shownUrl } from './replies.ts'
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
@@ -20,7 +20,9 @@ export const messageIn = aliased(
   ALIASES,
   z.object({
     eventType: name,
-    payload: z.custom<Record<string, unknown>>(isObject, { params: SHAPE, error: 'The payload must be an object' }),
+    payload: z
+      .custom<Record<string, unknown>>(isObject, { params: SHAPE, error: 'The payload must be an object' })
+      .meta({ type: 'object', example: { email: 'test@example.com', username: 'test_user' } }),
     eventId: uid('msg').nullish().default(null),
     channels: names(1, LIMITS.channelsPerMessage).nullish().default(null),
     payloadRetentionPeriod: z
@@ -30,7 +32,9 @@ export const messageIn = aliased(
         (days) => days >= LIMITS.payloadRetentionMinDays && days <= LIMITS.payloadRetentionMaxDays,
         `The retention period is ${LIMITS.payloadRetentionMinDays} to ${LIMITS.payloadRetentionMaxDays} days`,
       )
-      .nullish(),
+      .meta({ type: 'integer', format: 'int64', minimum: LIMITS.payloadRetentionMinDays, maximum: LIMITS.payloadRetentionMaxDays })
+      .nullish()
+      .meta({ default: LIMITS.payloadRetentionMaxDays, description: 'Days that the payload is kept' }),
     transformationsParams: z
       .looseObject({
         rawPayload: z
@@ -59,11 +63,13 @@ export const messageList = listOf('MessageOut', messageOut)
 
 const messageStatus = z.literal([STATUS_SUCCESS, STATUS_PENDING, STATUS_FAIL, STATUS_SENDING]).meta({
   id: 'MessageStatus',
+  type: 'integer',
   description: 'The sending status of the message:\n- Success = 0\n- Pending = 1\n- Fail = 2\n- Sending = 3',
 })
 const messageStatusText = z.enum(['success', 'pending', 'fail', 'sending']).meta({ id: 'MessageStatusText' })
 const triggerType = z.literal([TRIGGER_SCHEDULED, TRIGGER_MANUAL]).meta({
   id: 'MessageAttemptTriggerType',
+  type: 'integer',
   description: 'The reason an attempt was made:\n- Scheduled = 0\n- Manual = 1',
 })
 
@@ -76,8 +82,8 @@ export const attemptOut = z
     status: messageStatus,
     statusText: messageStatusText,
     response: z.string(),
-    responseStatusCode: z.int(),
-    responseDurationMs: z.int(),
+    responseStatusCode: shownInteger('int16'),
+    responseDurationMs: shownInteger('int64'),
     triggerType,
     timestamp: shownTime,
     msg: messageOut.optional(),
@@ -103,8 +109,8 @@ export const deadLetterList = listOf(
       endpointId: shownId('ep'),
       eventType: shownName,
       eventId: shownName.nullable(),
-      attempts: z.int(),
-      responseStatusCode: z.int(),
+      attempts: shownInteger('int64'),
+      responseStatusCode: shownInteger('int16'),
       redrivable: z.boolean().meta({ description: 'Whether the message still has its payload and the endpoint takes deliveries' }),
       timestamp: shownTime,
     })
@@ -202,7 +208,7 @@ export const redriveIn = z
   .meta({ id: 'RedriveIn' })
 export const redriveOut = z
   .object({
-    redriven: z.int(),
+    redriven: shownInteger('int64'),
     done: z.boolean().meta({ description: 'False where more dead letters are left than one request puts back' }),
     taskId: shownId('qtask').optional().meta({ description: 'Where more are left: the background task that puts back the rest' }),
   })

@@ -35,7 +35,7 @@ function setOf(isItem: (text: string) => boolean, rules: typeof NAME_RULES, mini
     .array(z.string().meta(rules))
     .refine((list) => list.every(isItem), { params: WHOLE, error: 'Invalid characters or length', abort: true })
     .refine((list) => list.length >= minimum && list.length <= maximum, { error: `Takes ${minimum} to ${maximum} items, or null` })
-    .meta({ minItems: minimum, maxItems: maximum })
+    .meta({ ...(minimum === 0 ? {} : { minItems: minimum }), maxItems: maximum })
     .transform((list) => [...new Set(list)])
 }
 

@@ -41,7 +41,7 @@ export const secretRotateIn = z
   })
   .meta({ id: 'EndpointSecretRotateIn' })
 
-export const secretOut = z.object({ key: z.string() }).meta({ id: 'EndpointSecretOut' })
+export const secretOut = z.object({ key: z.string().regex(/^(whsec|whpk)_[a-zA-Z0-9+/]+={0,2}$/) }).meta({ id: 'EndpointSecretOut' })
 
 export function newSecret(): string {
   return `whsec_${randomBytes(LIMITS.secretBytes).toString('base64')}`
