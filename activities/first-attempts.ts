@@ -108,6 +108,7 @@ async function route(configCache: ConfigCache, input: FirstAttemptsInput, messag
   }
   const targets = new Map<string, Target>()
   for (const message of messages.values()) {
+    if (message.cancelled === true) continue
     const { list } = await configCache.endpoints(message.appId)
     for (const endpoint of list) {
       if (!takes(endpoint, message)) continue

@@ -17,6 +17,7 @@ import { createMailbox } from './mailbox.ts'
 import { createRedeliver } from './redeliver.ts'
 import { createRequestSlots } from './request-slots.ts'
 import type { RunMemory } from './run-memory.ts'
+import { createSchedule } from './schedule.ts'
 import { createTasks } from './tasks.ts'
 
 export interface ActivityDependencies {
@@ -55,6 +56,7 @@ export function createActivities(deps: ActivityDependencies) {
     ...guarded(createRedeliver({ ...deps, senders }), deps.log),
     ...guarded(createMailbox({ ...deps, sendRetry: senders.retry }), deps.log),
     ...guarded(createTasks(deps), deps.log),
+    ...guarded(createSchedule(deps), deps.log),
   }
 }
 

@@ -1,5 +1,6 @@
 import { Context } from '@temporalio/activity'
 import type { MailboxDrain } from '../domain/fan-out.ts'
+import { TRIGGER_SCHEDULED } from '../domain/outcome.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import { endDeliveries, readDueParked, settleMailbox, type ParkedDelivery } from '../storage/deliveries.ts'
 import { readMessages, type MessageCache } from '../storage/messages.ts'
@@ -67,12 +68,17 @@ async function sendDue(deps: MailboxDependencies, endpointId: string, runId: str
     due.map((one) => one.messageId),
   )
   const target = await targetOf(deps.configCache, endpointId, [...messages.values()])
-  const sendable = target === undefined ? [] : due.filter((one) => messages.has(one.messageId))
-  const gone = due.filter((one) => !sendable.includes(one))
-  if (gone.length > 0) {
-    const messageIds = gone.map((one) => one.messageId)
-    await endDeliveries(deps.pool, { endpointId, messageIds, groupId: gone[0]!.groupId, state: 'dead' })
+  const end = async (ended: readonly ParkedDelivery[], state: 'dead' | 'cancelled') => {
+    const messageIds = ended.map((one) => one.messageId)
+    if (ended.length > 0) await endDeliveries(deps.pool, { endpointId, messageIds, groupId: ended[0]!.groupId, state })
   }
+  const cancelled = due.filter((one) => one.trigger === TRIGGER_SCHEDULED && messages.get(one.messageId)?.cancelled === true)
+  const sendable = target === undefined ? [] : due.filter((one) => messages.has(one.messageId) && !cancelled.includes(one))
+  await end(cancelled, 'cancelled')
+  await end(
+    due.filter((one) => !sendable.includes(one) && !cancelled.includes(one)),
+    'dead',
+  )
   await Promise.all(
     sendable.map(async (one) => {
       const sending = await deps.sendRetry({

@@ -2,6 +2,7 @@ import { activityInfo, ApplicationFailure, Context } from '@temporalio/activity'
 import { ApplicationFailureCategory } from '@temporalio/common'
 import type { EndpointDeliveriesInput } from '../domain/fan-out.ts'
 import type { Lane } from '../domain/names.ts'
+import { TRIGGER_SCHEDULED } from '../domain/outcome.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import { endDeliveries, readDeliveryStates, type DeliveryState } from '../storage/deliveries.ts'
 import { readMessages, type MessageCache } from '../storage/messages.ts'
@@ -84,12 +85,16 @@ async function sendDue(
   armed: boolean,
 ): Promise<readonly Waiting[]> {
   const states = (await readDeliveryStates(deps.pool, { ...input, runId })).filter(isOpen)
-  const due = dueNow(states, armed)
+  const reached = dueNow(states, armed)
   const messages = await readMessages(
     deps.pool,
     deps.messages,
-    due.map((state) => state.messageId),
+    reached.map((state) => state.messageId),
   )
+  const cancelled = reached.filter((state) => input.trigger === TRIGGER_SCHEDULED && messages.get(state.messageId)?.cancelled === true)
+  if (cancelled.length > 0)
+    await endDeliveries(deps.pool, { ...input, messageIds: cancelled.map((state) => state.messageId), state: 'cancelled' })
+  const due = reached.filter((state) => !cancelled.includes(state))
   const target = due.length === 0 ? undefined : await targetOf(deps.configCache, input.endpointId, [...messages.values()])
   // An endpoint that is gone or disabled gets nothing more; a message that is gone cannot be sent.
   const over = due.filter((state) => target === undefined || !messages.has(state.messageId))
@@ -102,7 +107,7 @@ async function sendDue(
       return sendOne(deps, { message, endpoint: target.endpoint, attemptsBefore: state.attempts, ...delivery, signal: deps.stopping })
     }),
   )
-  const waiting = states.filter((state) => !due.includes(state)).map((state) => ({ nextAtMs: state.nextAtMs, reason: 'waits' }))
+  const waiting = states.filter((state) => !reached.includes(state)).map((state) => ({ nextAtMs: state.nextAtMs, reason: 'waits' }))
   return [...waiting, ...sent.flat()]
 }
 

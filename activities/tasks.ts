@@ -1,6 +1,7 @@
 import type { ReplayPage, ReplayPageInput } from '../domain/fan-out.ts'
 import type { TaskInput, TaskStep } from '../domain/task.ts'
 import { advanceTask, readTaskInput, type TaskName } from '../storage/background-tasks.ts'
+import { broadcastSome } from '../storage/broadcast.ts'
 import { eraseSome } from '../storage/erasure.ts'
 import { redriveSome } from '../storage/history/dead-letters.ts'
 import type { Pool } from '../storage/pool.ts'
@@ -15,6 +16,7 @@ type Step = (pool: Pool, taskId: string, input: never) => Promise<TaskStep>
 const BATCHES: Partial<Record<TaskName, Step>> = {
   'application.erase': eraseSome,
   'dead-letter.redrive': redriveSome,
+  'message.broadcast': broadcastSome,
 }
 
 /** Activities of background tasks. */

@@ -15,6 +15,8 @@ export interface Intake {
    * @throws {RepeatedKeyError} where a message was published with the same idempotency key
    */
   accept(message: NewMessage): Promise<void>
+  /** Accepts all messages or none. @returns the positions of those whose `eventId` is taken: empty where all are accepted */
+  acceptAll(messages: readonly NewMessage[]): Promise<readonly number[]>
   /** Sends messages again, durably: through the outbox like a new one. */
   sendAgain(redeliveries: readonly Redelivery[]): Promise<void>
 }

@@ -7,6 +7,7 @@ import { createGroupCommit } from '../storage/group-commit.ts'
 import type { MessageCache } from '../storage/messages.ts'
 import { acceptMessages, enqueueRedeliveries, notifyOutbox } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
+import { storeTogether } from '../storage/scheduled.ts'
 import type { Intake } from './dependencies.ts'
 
 /** What the intake needs of a dispatcher in the same process. */
@@ -22,6 +23,8 @@ export interface IntakeDependencies {
   readonly messages: MessageCache
   /** Absent: dispatchers of other processes are woken through Postgres. */
   readonly dispatcher?: CoLocatedDispatcher | undefined
+  /** Absent: what is scheduled waits for the sweep of another process. */
+  readonly schedule?: { wake(wakeAtMs: number): void } | undefined
   readonly groupLeaseMs: number
 }
 
@@ -49,9 +52,13 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
   })
   return {
     async accept(message) {
-      const acceptance = await commits.add(message)
+      const acceptance = message.deliverAtMs === undefined ? await commits.add(message) : (await commitTogether(deps, [message]))[0]
       if (acceptance === 'repeated') throw new RepeatedKeyError('a message was published with this idempotency key before')
       if (acceptance === 'conflict') throw new EventIdConflictError(`a message with eventId ${message.eventId} exists already`)
+    },
+    async acceptAll(messages) {
+      const acceptances = await commitTogether(deps, messages)
+      return messages.flatMap((_, i) => (acceptances[i] === 'accepted' ? [] : [i]))
     },
     async sendAgain(redeliveries: readonly Redelivery[]) {
       await enqueueRedeliveries(pool, redeliveries, newId('out'))
@@ -74,6 +81,21 @@ async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise
     else dispatcher.offer(stored)
   }
   return messages.map(({ id }) => (result.accepted.has(id) ? 'accepted' : result.repeated.has(id) ? 'repeated' : 'conflict'))
+}
+
+/** Commits messages all or none, apart from the groups: rare ways in take nothing from the one that everybody uses. */
+async function commitTogether(deps: IntakeDependencies, messages: readonly NewMessage[]): Promise<Acceptance[]> {
+  const { accepted, repeated, wakeAtMs } = await storeTogether(deps.pool, messages)
+  if (accepted.size === messages.length) {
+    const immediate = messages.filter((message) => message.deliverAtMs === undefined)
+    for (const message of immediate) deps.messages.set(message.id, message)
+    if (wakeAtMs !== undefined) deps.schedule?.wake(wakeAtMs)
+    if (immediate.length > 0) {
+      if (deps.dispatcher === undefined) await notifyOrLeave(deps.pool)
+      else deps.dispatcher.offer(immediate)
+    }
+  }
+  return messages.map(({ id }) => (accepted.has(id) ? 'accepted' : repeated.has(id) ? 'repeated' : 'conflict'))
 }
 
 /** What is stored is accepted, whether or not a dispatcher can be told: it looks on its own when it has reconnected. */

@@ -19,6 +19,7 @@ import { endpointRoutes } from './routes/endpoints.ts'
 import { eventTypeRoutes } from './routes/event-types.ts'
 import { messageRoutes } from './routes/messages.ts'
 import { createPublish } from './routes/publish.ts'
+import { publishingRoutes } from './routes/publishing.ts'
 import { replayRoutes } from './routes/replays.ts'
 import { resendingRoutes } from './routes/resending.ts'
 import { tokenRoutes } from './routes/tokens.ts'
@@ -30,6 +31,8 @@ const ROUTES: RouteTable = {
   ...endpointSecretRoutes,
   ...endpointHeaderRoutes,
   ...eventTypeRoutes,
+  // Before the messages by id, which the paths look like.
+  ...publishingRoutes,
   ...messageRoutes,
   ...attemptRoutes,
   ...resendingRoutes,

@@ -14,6 +14,8 @@ export interface NewMessage {
   readonly expiresAtMs: number
   /** Hash of the request's idempotency key: a message with the same one is stored once. */
   readonly idempotencyKey?: string | undefined
+  /** When it is to be delivered; absent: at once. */
+  readonly deliverAtMs?: number | undefined
 }
 
 /** One message to be sent (again) to one endpoint, its filters bypassed. */

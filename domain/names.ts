@@ -32,6 +32,9 @@ export function taskWorkflowId(taskId: string): string {
   return `task/${taskId}`
 }
 
+/** One for all messages that wait for their time. */
+export const SCHEDULE_WORKFLOW_ID = 'schedule'
+
 /** Keyword lists: SQL visibility has room for three in a namespace. */
 export const SEARCH_ATTRIBUTES = {
   messages: 'MessageIds',

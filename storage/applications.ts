@@ -35,6 +35,16 @@ export async function findApplication(
   return rows[0]
 }
 
+/** The application that is to be erased, locked: a live one by id or uid, a deleted one by its id. */
+export async function findErasableApplication(db: Queryable, orgId: string, idOrUid: string): Promise<Application | undefined> {
+  const { rows } = await db.query<Application>(
+    `SELECT ${COLUMNS} FROM application WHERE org_id = $1 AND (id = $2 OR (uid = $2 AND deleted_at IS NULL))
+     ORDER BY (id = $2) DESC LIMIT 1 FOR UPDATE`,
+    [orgId, idOrUid],
+  )
+  return rows[0]
+}
+
 /** @returns undefined where the organisation has a live application of this uid */
 export async function insertApplication(
   db: Queryable,
@@ -73,4 +83,15 @@ export async function listApplications(db: Queryable, orgId: string, page: Page)
     parameters.values,
   )
   return cutPage(rows, page)
+}
+
+/** The organisation's live applications by the names that they were asked for: ids or uids. */
+export async function findApplicationIds(db: Queryable, orgId: string, names: readonly string[]): Promise<Map<string, string>> {
+  const { rows } = await db.query<{ name: string; id: string }>(
+    `SELECT DISTINCT ON (name) name, a.id FROM unnest($2::text[]) AS asked (name)
+      JOIN application a ON a.org_id = $1 AND a.deleted_at IS NULL AND (a.id = name OR a.uid = name)
+      ORDER BY name, a.id = name DESC`,
+    [orgId, names],
+  )
+  return new Map(rows.map((row) => [row.name, row.id]))
 }

@@ -13,7 +13,7 @@ export interface DeliveryState {
    * `new`: this run has recorded no attempt. `over`: it has, and nothing waits any more. `elsewhere`: a later fan-out (a
    * resend, a replay) has taken it over.
    */
-  readonly state: 'new' | 'over' | 'elsewhere' | 'retrying' | 'parked' | 'dead' | 'skipped'
+  readonly state: 'new' | 'over' | 'elsewhere' | 'retrying' | 'parked' | 'dead' | 'skipped' | 'cancelled'
   readonly attempts: number
   readonly nextAtMs: number
 }
@@ -119,7 +119,7 @@ export async function overdueMailboxes(db: Queryable, graceMs: number, limit: nu
  */
 export async function endDeliveries(
   db: Queryable,
-  input: { endpointId: string; messageIds: readonly string[]; groupId: string; state: 'dead' | 'skipped' },
+  input: { endpointId: string; messageIds: readonly string[]; groupId: string; state: 'dead' | 'skipped' | 'cancelled' },
 ): Promise<void> {
   await db.query({
     name: 'deliveries-end',

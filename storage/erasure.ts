@@ -24,6 +24,7 @@ export async function eraseSome(pool: Pool, taskId: string, input: ErasureInput)
     await client.query('SELECT pg_notify($1, $2)', [ERASED_CHANNEL, appId])
     // A row of a group is left to the fan-out that the group is started as: others' messages may share it.
     await client.query('DELETE FROM outbox WHERE app_id = $1 AND group_id IS NULL', [appId])
+    await client.query('DELETE FROM scheduled_message WHERE app_id = $1', [appId])
     const messages = await eraseMessages(client, appId)
     await advanceTask(client, taskId, messages)
     if (messages.messages > 0) return { done: false }

@@ -8,6 +8,8 @@ export interface StoredMessage extends RoutedMessage {
   readonly appId: string
   /** Null once expunged or expired. */
   readonly payload: string | null
+  /** By the publisher: its own deliveries are neither begun nor retried. */
+  readonly cancelled?: boolean
 }
 
 const CACHE_MAX_BYTES = 64 * 1024 * 1024
@@ -31,6 +33,7 @@ interface MessageRow {
   channels: string[] | null
   payload: string | null
   created_at: Date
+  cancelled: boolean
 }
 
 /** Reads messages in one statement; those that do not exist (yet) are absent from the map. */
@@ -45,7 +48,8 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
   if (missing.length === 0) return found
   const { rows } = await pool.query<MessageRow>({
     name: 'messages-by-id',
-    text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at
+    text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at,
+        cancelled_at IS NOT NULL AS cancelled
       FROM message WHERE id = ANY($1::text[])`,
     values: [missing],
   })
@@ -57,6 +61,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
       channels: row.channels,
       payload: row.payload,
       createdAtMs: row.created_at.getTime(),
+      cancelled: row.cancelled,
     }
     found.set(row.id, message)
     cache.set(row.id, message)

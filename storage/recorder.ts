@@ -106,6 +106,7 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
 ON CONFLICT DO NOTHING`
 
 // Rows are locked in the order of their keys, so that two workers that write the same ones do not wait in a ring.
+// A delivery that was cancelled while its attempt was under way is not begun again by that attempt's failure.
 const WRITE_CHANGES = `
 WITH attempts AS (${WRITE_SUCCESSES.replace('WITH gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[]))', '')}),
 gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[])),
@@ -118,6 +119,7 @@ waiting AS (
   FROM waiting ORDER BY message_id, endpoint_id
   ON CONFLICT (message_id, endpoint_id) DO UPDATE SET state = excluded.state, attempts = excluded.attempts, trigger = excluded.trigger,
     next_at = excluded.next_at, group_id = excluded.group_id, updated_at = now()
+  WHERE delivery.state <> 'cancelled' OR delivery.group_id <> excluded.group_id
 ), ended AS (
   DELETE FROM delivery USING unnest($25::text[], $26::text[]) AS t (message_id, endpoint_id)
   WHERE delivery.message_id = t.message_id AND delivery.endpoint_id = t.endpoint_id

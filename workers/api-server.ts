@@ -8,6 +8,7 @@ import { createApi } from '../api/server.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import type { Parts } from './parts.ts'
 import { createFindFanOut } from './find-fan-out.ts'
+import type { Schedule } from './schedule.ts'
 import type { Stack } from './stack.ts'
 import { GROUP_LEASE_MS } from './group-starter.ts'
 import { createLaunchTask } from './tasks.ts'
@@ -17,12 +18,16 @@ const PROBE_TIMEOUT_MS = 2000
 
 /**
  * Starts the API.
- * @param dispatcher of the same process, if it has one
+ * @param others the dispatcher of the same process, if it has one, and what holds the time of scheduled messages
  * @returns its URL
  */
-export async function startApiServer(parts: Parts, dispatcher: Dispatcher | undefined, stack: Stack): Promise<string> {
+export async function startApiServer(
+  parts: Parts,
+  others: { dispatcher?: Dispatcher | undefined; schedule: Schedule },
+  stack: Stack,
+): Promise<string> {
   const { config, pool, client, messages } = parts
-  const intake = createIntake({ pool, messages, dispatcher, groupLeaseMs: GROUP_LEASE_MS })
+  const intake = createIntake({ pool, messages, ...others, groupLeaseMs: GROUP_LEASE_MS })
   const api = createApi({
     ...parts,
     intake,

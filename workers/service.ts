@@ -11,6 +11,7 @@ import { startApiServer } from './api-server.ts'
 import { startWorkers } from './delivery.ts'
 import { createDispatcher, type Dispatcher } from './dispatcher.ts'
 import { connectParts, type Parts } from './parts.ts'
+import { createSchedule } from './schedule.ts'
 import { createStack, type Stack } from './stack.ts'
 import { createEndpointsOf } from './endpoints-of.ts'
 import { createStartFanOut } from './start-fan-out.ts'
@@ -64,8 +65,10 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const workers = dispatches || delivers ? await startWorkers(parts, { ...options, lanes, bundle: await bundling, runs }, stack) : undefined
   const dispatcher = dispatches ? startDispatcher(parts, runs, stack) : undefined
   if (dispatches) startTasks(parts, stack)
+  const schedule = createSchedule(parts, { sweep: dispatches })
+  stack.push(() => schedule.stop())
   listenForChanges(parts, dispatcher, stack)
-  const url = roles.includes('api') ? await startApiServer(parts, dispatcher, stack) : undefined
+  const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule }, stack) : undefined
   return { url, failed: workers?.failed ?? new Promise<never>(() => undefined), stop: () => stack.unwind() }
 }
 

@@ -1,4 +1,5 @@
 import type { Request, Response } from 'express'
+import type { z } from 'zod'
 import { newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { NewMessage } from '../../domain/message.ts'
@@ -58,22 +59,37 @@ async function publishOne(
   const input = parseBody(messageIn, body)
   if (application === undefined && !input.application) throw notFound()
   const appId = application?.id ?? (await findOrCreateApplication(deps, caller, appName, input.application)).id
+  const message = newMessageOf(input, appId, idempotencyKey)
+  await deps.intake.accept(message)
+  return acceptedJson(message, input, withContent)
+}
+
+type MessageIn = z.output<typeof messageIn>
+
+/** The message that is stored. What is scheduled keeps its payload as long after its time as others after their acceptance. */
+export function newMessageOf(input: MessageIn, appId: string, idempotencyKey?: string): NewMessage {
   const nowMs = Date.now()
-  const rawPayload = input.transformationsParams?.rawPayload ?? undefined
-  const message: NewMessage = {
+  const deliverAtMs = input.deliverAt !== null && input.deliverAt !== undefined && input.deliverAt > nowMs ? input.deliverAt : undefined
+  return {
     id: newId('msg', nowMs),
     appId,
     eventType: input.eventType,
     eventId: input.eventId ?? null,
     channels: input.channels ?? null,
-    payload: rawPayload ?? JSON.stringify(input.payload),
+    payload: input.transformationsParams?.rawPayload ?? JSON.stringify(input.payload),
     createdAtMs: nowMs,
-    expiresAtMs: nowMs + (input.payloadRetentionPeriod ?? LIMITS.payloadRetentionMaxDays) * DAY_MS,
+    expiresAtMs: (deliverAtMs ?? nowMs) + (input.payloadRetentionPeriod ?? LIMITS.payloadRetentionMaxDays) * DAY_MS,
     idempotencyKey,
+    deliverAtMs,
   }
-  await deps.intake.accept(message)
-  const shown = !withContent ? '{}' : rawPayload === undefined ? message.payload : payloadJson(rawPayload)
-  return messageJson({ ...message, createdAt: new Date(nowMs) }, shown)
+}
+
+/** The answer for an accepted message, as JSON text. */
+export function acceptedJson(message: NewMessage, input: MessageIn, withContent: boolean): string {
+  const isRaw = typeof input.transformationsParams?.rawPayload === 'string'
+  const shown = !withContent ? '{}' : isRaw ? payloadJson(message.payload) : message.payload
+  const deliverAt = message.deliverAtMs === undefined ? undefined : new Date(message.deliverAtMs)
+  return messageJson({ ...message, createdAt: new Date(message.createdAtMs), deliverAt }, shown)
 }
 
 /** How publishing is documented; the table leaves serving it to `createPublish`. */

@@ -13,6 +13,7 @@ const task = z.enum(TASK_NAMES).meta({ id: 'BackgroundTaskType' })
 const started = { id: shownId('qtask'), status, task, updatedAt: shownTime }
 export const recoverOut = z.object(started).meta({ id: 'RecoverOut' })
 export const replayOut = z.object(started).meta({ id: 'ReplayOut' })
+export const broadcastOut = z.object(started).meta({ id: 'MessageBroadcastOut' })
 export const eraseOut = z.object(started).meta({ id: 'EraseOut' })
 
 export const backgroundTaskOut = z

@@ -10,11 +10,17 @@ import { destinationFields } from './endpoint.ts'
 import { name, names, SHAPE, uid } from './names.ts'
 import { aliased } from './parse.ts'
 import { listOf, shownId, shownInteger, shownName, shownNames, shownTime, shownUrl } from './replies.ts'
+import { time } from './time.ts'
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** What older clients call the fields. */
 const ALIASES = { data: 'payload' } as const
+
+const deliverAt = time.refine(
+  (atMs) => atMs <= Date.now() + LIMITS.deliverAtMaxMs,
+  `Messages are kept for delivery ${LIMITS.deliverAtMaxMs / 86_400_000} days at most`,
+)
 
 export const messageIn = aliased(
   ALIASES,
@@ -44,6 +50,7 @@ export const messageIn = aliased(
       })
       .nullish(),
     application: applicationIn.nullish(),
+    deliverAt: deliverAt.nullish().meta({ description: 'When to deliver: 30 days ahead at most. What has passed is delivered at once' }),
   }),
 ).meta({ id: 'MessageIn' })
 
@@ -54,6 +61,7 @@ const messageFields = {
   channels: shownNames.max(LIMITS.channelsPerMessage).nullable(),
   payload: z.record(z.string(), z.unknown()),
   timestamp: shownTime,
+  deliverAt: shownTime.optional().meta({ description: 'When it is to be delivered, where that is not at once' }),
 }
 
 export const messageOut = z
@@ -142,6 +150,7 @@ export function messageJson(message: StoredMessage, json: string, extra: Readonl
     eventId: message.eventId,
     channels: message.channels,
     timestamp: message.createdAt.toISOString(),
+    deliverAt: message.deliverAt?.toISOString(),
     ...extra,
   })
   return `{"payload":${json},${rest.slice(1)}`
@@ -155,6 +164,7 @@ export function showMessage(message: StoredMessage) {
     channels: message.channels,
     payload: JSON.parse(payloadJson(message.payload)) as Record<string, unknown>,
     timestamp: message.createdAt.toISOString(),
+    deliverAt: message.deliverAt?.toISOString(),
   }
 }
 

@@ -10,7 +10,7 @@ export interface DeliveryState {
 }
 
 // The delivery row knows of parking and of an operator's skip; the attempt alone knows while no row was written yet.
-const NEXT_ATTEMPT = `CASE WHEN d.state IN ('dead', 'skipped') THEN NULL ELSE coalesce(d.next_at, last.next_attempt_at) END`
+const NEXT_ATTEMPT = `CASE WHEN d.state IN ('dead', 'skipped', 'cancelled') THEN NULL ELSE coalesce(d.next_at, last.next_attempt_at) END`
 const LAST_ATTEMPT = `CROSS JOIN LATERAL (SELECT a.status, a.next_attempt_at FROM attempt a
   WHERE a.message_id = m.id AND a.endpoint_id = $1 ORDER BY a.id DESC LIMIT 1) last
   LEFT JOIN delivery d ON d.message_id = m.id AND d.endpoint_id = $1`

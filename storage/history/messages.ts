@@ -12,6 +12,8 @@ export interface StoredMessage {
   /** The exact text that is sent; null once expunged or expired, undefined where it was not asked for. */
   readonly payload?: string | null | undefined
   readonly createdAt: Date
+  /** When it is, or was, to be delivered; null: at once. */
+  readonly deliverAt?: Date | null | undefined
 }
 
 /** Bounds and conditions of a history list. */
@@ -29,7 +31,7 @@ const LIVE_PAYLOAD = 'CASE WHEN m.expires_at > now() THEN m.payload END'
 
 /** @returns the columns of a message under the alias m */
 export function messageColumns(withPayload: boolean): string {
-  const columns = 'm.id, m.app_id AS "appId", m.event_type AS "eventType", m.event_id AS "eventId", m.channels, m.created_at AS "createdAt"'
+  const columns = 'm.id, m.app_id AS "appId", m.event_type AS "eventType", m.event_id AS "eventId", m.channels, m.created_at AS "createdAt", m.deliver_at AS "deliverAt"'
   return withPayload ? `${columns}, ${LIVE_PAYLOAD} AS payload` : columns
 }
 
