@@ -9,6 +9,9 @@ import { createRateLimit, type Bucket } from './rate-limit.ts'
 /** Who calls: a whole organisation, or one application of it (a customer's portal). */
 export interface Caller {
   readonly orgId: string
+  /** The token's `sub`, and its `jti` where it has one: who the audit log names. */
+  readonly subject: string
+  readonly tokenId: string | null
   /** Set for an application's token: nothing beyond this application is within reach. */
   readonly appId: string | null
   /** Event types that carry another flag are hidden from this caller. Undefined for organisations, which see all. */
@@ -98,11 +101,12 @@ async function verifySignature(token: string, keys: readonly Uint8Array[]): Prom
 }
 
 function callerOf(claims: Readonly<Record<string, unknown>>): Caller {
-  const { sub, org, feature_flags: flags } = claims
+  const { sub, org, feature_flags: flags, jti } = claims
   if (typeof sub !== 'string') throw refuse()
-  if (ORG_ID.test(sub)) return { orgId: sub, appId: null, featureFlags: undefined }
+  const token = { subject: sub, tokenId: typeof jti === 'string' ? jti : null }
+  if (ORG_ID.test(sub)) return { ...token, orgId: sub, appId: null, featureFlags: undefined }
   if (!APP_ID.test(sub)) throw refuse()
   if (typeof org !== 'string' || !ORG_ID.test(org)) throw new ApiError('bad_token', 'The token of an application needs its organisation')
   const featureFlags = Array.isArray(flags) ? flags.filter((flag) => typeof flag === 'string') : []
-  return { orgId: org, appId: sub, featureFlags }
+  return { ...token, orgId: org, appId: sub, featureFlags }
 }

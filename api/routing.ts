@@ -40,10 +40,12 @@ export type Handler<Body extends z.ZodType = z.ZodType> = (call: Call<Body>) => 
 /** Groups of operations in the OpenAPI document. */
 export type Tag =
   | 'Application'
+  | 'Audit Log'
   | 'Background Task'
   | 'Endpoint'
   | 'Message'
   | 'Message Attempt'
+  | 'Operational Webhook'
   | 'Dead Letter'
   | 'Event Type'
   | 'Authentication'

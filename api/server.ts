@@ -10,14 +10,17 @@ import { createIdempotency } from './idempotency.ts'
 import { createInbox } from './inbox.ts'
 import { applicationRoutes } from './routes/applications.ts'
 import { attemptRoutes } from './routes/attempts.ts'
+import { auditLogRoutes } from './routes/audit-log.ts'
 import { authenticationRoutes } from './routes/authentication.ts'
 import { backgroundTaskRoutes } from './routes/background-tasks.ts'
 import { deadLetterRoutes } from './routes/dead-letters.ts'
 import { endpointHeaderRoutes } from './routes/endpoint-headers.ts'
 import { endpointSecretRoutes } from './routes/endpoint-secrets.ts'
 import { endpointRoutes } from './routes/endpoints.ts'
+import { erasureRoutes } from './routes/erasure.ts'
 import { eventTypeRoutes } from './routes/event-types.ts'
 import { messageRoutes } from './routes/messages.ts'
+import { operationalEndpointRoutes } from './routes/operational-endpoints.ts'
 import { createPublish } from './routes/publish.ts'
 import { publishingRoutes } from './routes/publishing.ts'
 import { replayRoutes } from './routes/replays.ts'
@@ -38,6 +41,9 @@ const ROUTES: RouteTable = {
   ...resendingRoutes,
   ...replayRoutes,
   ...backgroundTaskRoutes,
+  ...operationalEndpointRoutes,
+  ...auditLogRoutes,
+  ...erasureRoutes,
   ...deadLetterRoutes,
   ...authenticationRoutes,
   ...tokenRoutes,

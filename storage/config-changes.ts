@@ -13,3 +13,11 @@ export const EXPUNGED_CHANNEL = 'tidings_expunged'
 
 /** Channel on which every process hears of applications whose data is being erased; the payload is the application's id. */
 export const ERASED_CHANNEL = 'tidings_erased'
+
+/** Channel on which every process hears that operational endpoints were changed; without a payload. */
+export const OPERATIONAL_CHANNEL = 'tidings_operational'
+
+/** Call it in the transaction that changes an operational endpoint. */
+export async function notifyOperationalChange(db: Queryable): Promise<void> {
+  await db.query("SELECT pg_notify($1, '')", [OPERATIONAL_CHANNEL])
+}

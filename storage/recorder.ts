@@ -1,7 +1,8 @@
 import { LIMITS } from '../domain/limits.ts'
 import type { AttemptStatus, AttemptTrigger } from '../domain/outcome.ts'
 import { createGroupCommit, createLine } from './group-commit.ts'
-import type { Pool } from './pool.ts'
+import { storeOperationalEvents, type OperationalEvents } from './operational-events.ts'
+import { inTransaction, type Pool, type Queryable } from './pool.ts'
 
 export interface AttemptRow {
   readonly id: string
@@ -52,10 +53,15 @@ export interface Recorder {
   drained(): Promise<void>
 }
 
-/**
- * @param onWake told after the commit, for each mailbox that has to be woken
- */
-export function createRecorder(deps: { pool: Pool; onWake: (wake: MailboxWake) => void }): Recorder {
+export interface RecorderDependencies {
+  readonly pool: Pool
+  /** Told after the commit, for each mailbox that has to be woken. */
+  readonly onWake: (wake: MailboxWake) => void
+  /** Finds what is to be told of the attempts, which is stored with them. Absent: nobody is told. */
+  readonly operational?: Pick<OperationalEvents, 'of'> | undefined
+}
+
+export function createRecorder(deps: RecorderDependencies): Recorder {
   let groupsDone: string[] = []
   let timer: NodeJS.Timeout | undefined
   const writes = createGroupCommit<Record | { readonly flush: true }, undefined>({
@@ -66,7 +72,14 @@ export function createRecorder(deps: { pool: Pool; onWake: (wake: MailboxWake) =
       const records = items.filter((item): item is Record => !('flush' in item))
       // A copy: what is added while the write is under way is not in it.
       const groups = [...groupsDone]
-      const wakes = await writeRecords(deps.pool, records, groups)
+      const events = (await deps.operational?.of(records)) ?? []
+      const wakes =
+        events.length === 0
+          ? await writeRecords(deps.pool, records, groups)
+          : await inTransaction(deps.pool, async (client) => {
+              await storeOperationalEvents(client, events)
+              return writeRecords(client, records, groups)
+            })
       groupsDone = groupsDone.slice(groups.length)
       for (const wake of wakes) deps.onWake(wake)
       return items.map(() => undefined)
@@ -134,15 +147,15 @@ SELECT boxes.endpoint_id FROM boxes
 JOIN (SELECT endpoint_id, to_timestamp(min(next_ms) / 1000) AS wake_at FROM waiting WHERE state = 'parked' GROUP BY endpoint_id) asked
   USING (endpoint_id, wake_at)`
 
-async function writeRecords(pool: Pool, records: readonly Record[], groups: readonly string[]): Promise<MailboxWake[]> {
+async function writeRecords(db: Queryable, records: readonly Record[], groups: readonly string[]): Promise<MailboxWake[]> {
   const attempts = attemptColumns(records)
   const waiting = latestPerDelivery(records.filter((record) => 'attempts' in record.change))
   const ended = records.filter((record) => record.change.state === 'delivered' && record.change.hadRow)
   if (waiting.length === 0 && ended.length === 0) {
-    await pool.query({ name: 'record-successes', text: WRITE_SUCCESSES, values: [...attempts, groups] })
+    await db.query({ name: 'record-successes', text: WRITE_SUCCESSES, values: [...attempts, groups] })
     return []
   }
-  const { rows } = await pool.query<{ endpoint_id: string }>({
+  const { rows } = await db.query<{ endpoint_id: string }>({
     name: 'record-changes',
     text: WRITE_CHANGES,
     values: [

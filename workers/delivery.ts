@@ -31,7 +31,7 @@ export interface StartedWorkers {
 export async function startWorkers(parts: Parts, options: WorkersOptions, stack: Stack): Promise<StartedWorkers> {
   const { config, pool, client, log, guard } = parts
   const mailboxes = createMailboxes({ client, pool, partitions: config.partitions, log, sweep: options.bundle !== undefined })
-  const recorder = createRecorder({ pool, onWake: (wake) => mailboxes.wake(wake) })
+  const recorder = createRecorder({ pool, operational: parts.operational, onWake: (wake) => mailboxes.wake(wake) })
   stack.push(async () => {
     // Where Postgres is away, what is not recorded is in Temporal's hands, and is executed again.
     await Promise.race([recorder.drained(), pause(RECORDS_WITHIN_MS, undefined, { ref: false })])

@@ -7,6 +7,7 @@ import { createResolve } from '../http/resolve.ts'
 import { createCipher, type Cipher } from '../storage/cipher.ts'
 import { createConfigCache, type ConfigCache } from '../storage/config-cache.ts'
 import { createMessageCache, type MessageCache } from '../storage/messages.ts'
+import { createOperationalEvents, type OperationalEvents } from '../storage/operational-events.ts'
 import { createPool, type Pool } from '../storage/pool.ts'
 import { createRevocations, type Revocations } from '../storage/revocations.ts'
 import type { Stack } from './stack.ts'
@@ -27,6 +28,7 @@ export interface Parts {
   readonly cipher: Cipher
   readonly configCache: ConfigCache
   readonly messages: MessageCache
+  readonly operational: OperationalEvents
   readonly guard: AddressGuard
   readonly revocations: Revocations
   readonly connection: NativeConnection
@@ -48,6 +50,7 @@ export async function connectParts(config: Config, log: Logger, stack: Stack): P
     cipher,
     configCache: createConfigCache({ pool, cipher, log }),
     messages: createMessageCache(),
+    operational: createOperationalEvents(pool),
     guard: createGuard(config),
     revocations: createRevocations(pool),
     connection,

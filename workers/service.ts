@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import { createRunMemory } from '../activities/run-memory.ts'
 import type { Config } from '../config/index.ts'
 import type { Lane } from '../domain/names.ts'
-import { CONFIG_CHANNEL, ERASED_CHANNEL, EXPUNGED_CHANNEL } from '../storage/config-changes.ts'
+import { CONFIG_CHANNEL, ERASED_CHANNEL, EXPUNGED_CHANNEL, OPERATIONAL_CHANNEL } from '../storage/config-changes.ts'
 import { listen } from '../storage/listener.ts'
 import { forgetMessagesOf } from '../storage/messages.ts'
 import { OUTBOX_CHANNEL } from '../storage/outbox.ts'
@@ -97,9 +97,13 @@ function startTasks(parts: Parts, stack: Stack): void {
 }
 
 function listenForChanges(parts: Parts, dispatcher: Dispatcher | undefined, stack: Stack): void {
-  const { config, configCache, messages, revocations } = parts
+  const { config, configCache, messages, operational, revocations } = parts
   const channels = {
-    [CONFIG_CHANNEL]: (appId: string) => configCache.forget(appId),
+    [CONFIG_CHANNEL]: (appId: string) => {
+      configCache.forget(appId)
+      operational.forget(appId)
+    },
+    [OPERATIONAL_CHANNEL]: () => operational.forgetAll(),
     [EXPUNGED_CHANNEL]: (messageId: string) => void messages.delete(messageId),
     [ERASED_CHANNEL]: (appId: string) => forgetMessagesOf(messages, appId),
     [TOKENS_CHANNEL]: () => revocations.changed(),
@@ -107,6 +111,7 @@ function listenForChanges(parts: Parts, dispatcher: Dispatcher | undefined, stac
   }
   const listener = listen(config.databaseUrl, channels, () => {
     configCache.forgetAll()
+    operational.forgetAll()
     revocations.changed()
     messages.clear()
     dispatcher?.wake()

@@ -8,9 +8,8 @@ import {
   type Application,
   type ApplicationFields,
 } from '../../storage/applications.ts'
-import type { Caller } from '../auth.ts'
-import { changeConfiguration } from '../change.ts'
-import type { ApiDependencies } from '../dependencies.ts'
+import type { Queryable } from '../../storage/pool.ts'
+import { changeConfiguration, changedFields, type ChangeContext, type Changed } from '../change.ts'
 import { ApiError, ruleError } from '../errors.ts'
 import { flag, idsOf, orderedPage } from '../parameters.ts'
 import { cursorOf, pageReply, readFlag, readPage } from '../query.ts'
@@ -18,17 +17,15 @@ import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { applicationIn, applicationList, applicationOut, applicationPatch, showApplication } from '../schemas/application.ts'
 import { applicationOf } from '../scope.ts'
 
-type ChangeDependencies = Pick<ApiDependencies, 'pool' | 'configCache'>
-
 function conflict(): ApiError {
   return new ApiError('conflict', 'An application with this uid already exists')
 }
 
 /** Creates an application. @returns undefined where its uid is taken */
-async function createApplication(deps: ChangeDependencies, orgId: string, fields: ApplicationFields): Promise<Application | undefined> {
-  return changeConfiguration(deps, async (client, touched) => {
-    const application = await insertApplication(client, newId('app'), orgId, fields)
-    if (application !== undefined) await touched(application.id)
+export async function createApplication(context: ChangeContext, fields: ApplicationFields): Promise<Application | undefined> {
+  return changeConfiguration(context, async (client, changed) => {
+    const application = await insertApplication(client, newId('app'), context.caller.orgId, fields)
+    if (application !== undefined) await changed({ operation: 'application.created', application, fields: Object.keys(fields).sort() })
     return application
   })
 }
@@ -39,8 +36,7 @@ async function createApplication(deps: ChangeDependencies, orgId: string, fields
  * @throws {ValidationError} where the described one has another uid than the path
  */
 export async function findOrCreateApplication(
-  deps: ChangeDependencies,
-  caller: Caller,
+  { deps, caller }: ChangeContext,
   pathName: string | undefined,
   described: ApplicationFields | null | undefined,
 ): Promise<Application> {
@@ -48,7 +44,7 @@ export async function findOrCreateApplication(
   const found = await findApplication(deps.pool, caller.orgId, pathName ?? '')
   if (found !== undefined) return found
   if (described.uid !== pathName) throw ruleError(['body', 'application', 'uid'], 'The uid must be the one in the path')
-  const created = await createApplication(deps, caller.orgId, described)
+  const created = await createApplication({ deps, caller }, described)
   return created ?? applicationOf(deps.pool, caller, pathName)
 }
 
@@ -62,7 +58,7 @@ async function create(call: Call<typeof applicationIn>): Promise<Reply> {
   const { deps, caller, query } = call
   const getIfExists = readFlag(query, 'get_if_exists', false)
   const fields = await call.body()
-  const created = await createApplication(deps, caller.orgId, fields)
+  const created = await createApplication(call, fields)
   if (created !== undefined) return { status: 201, json: showApplication(created) }
   if (!getIfExists) throw conflict()
   return { status: 200, json: showApplication(await applicationOf(deps.pool, caller, fields.uid ?? '')) }
@@ -72,38 +68,41 @@ async function get({ deps, caller, path }: Call): Promise<Reply> {
   return { status: 200, json: showApplication(await applicationOf(deps.pool, caller, path['app_id'])) }
 }
 
+async function update(db: Queryable, changed: Changed, current: Application, fields: ApplicationFields): Promise<Application> {
+  const updated = await updateApplication(db, current.id, fields)
+  await changed({ operation: 'application.updated', application: updated, fields: changedFields(current, updated) })
+  return updated
+}
+
 async function put(call: Call<typeof applicationIn>): Promise<Reply> {
-  const { deps, caller, path } = call
+  const { caller, path } = call
   const fields = await call.body()
-  const updated = await changeConfiguration(deps, async (client, touched) => {
+  const updated = await changeConfiguration(call, async (client, changed) => {
     const current = await findApplication(client, caller.orgId, path['app_id'] ?? '', { forUpdate: true })
-    if (current === undefined) return undefined
-    await touched(current.id)
-    return updateApplication(client, current.id, fields)
+    return current === undefined ? undefined : update(client, changed, current, fields)
   })
   if (updated !== undefined) return { status: 200, json: showApplication(updated) }
-  const created = await createApplication(deps, caller.orgId, fields)
+  const created = await createApplication(call, fields)
   if (created === undefined) throw conflict()
   return { status: 201, json: showApplication(created) }
 }
 
 async function patch(call: Call<typeof applicationPatch>): Promise<Reply> {
-  const { deps, caller, path } = call
+  const { caller, path } = call
   const changes = await call.body()
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined)) as Partial<ApplicationFields>
-  const updated = await changeConfiguration(deps, async (client, touched) => {
+  const updated = await changeConfiguration(call, async (client, changed) => {
     const current = await applicationOf(client, caller, path['app_id'], { forUpdate: true })
-    await touched(current.id)
-    return updateApplication(client, current.id, { ...current, ...set })
+    return update(client, changed, current, { ...current, ...set })
   })
   return { status: 200, json: showApplication(updated) }
 }
 
-async function remove({ deps, caller, path }: Call): Promise<Reply> {
-  await changeConfiguration(deps, async (client, touched) => {
-    const current = await applicationOf(client, caller, path['app_id'], { forUpdate: true })
+async function remove(call: Call): Promise<Reply> {
+  await changeConfiguration(call, async (client, changed) => {
+    const current = await applicationOf(client, call.caller, call.path['app_id'], { forUpdate: true })
     await deleteApplication(client, current.id)
-    await touched(current.id)
+    await changed({ operation: 'application.deleted', application: current })
   })
   return { status: 204 }
 }

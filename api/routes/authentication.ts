@@ -25,7 +25,7 @@ function baseUrl({ deps, request }: Call): string {
 
 async function grant(call: Call, input: z.output<typeof appPortalAccessIn>): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await findOrCreateApplication(deps, caller, path['app_id'], input.application)
+  const application = await findOrCreateApplication(call, path['app_id'], input.application)
   const token = await createToken({
     secret: deps.config.jwtSecret,
     subject: application.id,

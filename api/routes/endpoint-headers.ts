@@ -1,3 +1,4 @@
+import type { z } from 'zod'
 import { LIMITS } from '../../domain/limits.ts'
 import { readHeadersCipher, writeHeadersCipher } from '../../storage/endpoints.ts'
 import type { Queryable } from '../../storage/pool.ts'
@@ -13,16 +14,20 @@ async function readHeaders(deps: ApiDependencies, db: Queryable, endpointId: str
   return stored === null ? {} : (JSON.parse(deps.cipher.decrypt(stored)) as Headers)
 }
 
-async function change(call: Call, next: (current: Headers) => Headers): Promise<Reply> {
-  const { deps, caller, path } = call
+// The application is found before the body is read: whoever may not see it is told nothing about the body.
+async function change<Body extends typeof endpointHeadersIn | typeof endpointHeadersPatch>(
+  { deps, caller, path, body }: Call<Body>,
+  next: (current: Headers, input: z.output<Body>['headers']) => Headers,
+): Promise<Reply> {
   const application = await applicationOf(deps.pool, caller, path['app_id'])
-  await changeConfiguration(deps, async (client, touched) => {
+  const input = await body()
+  await changeConfiguration({ deps, caller }, async (client, changed) => {
     const endpoint = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
-    const headers = next(await readHeaders(deps, client, endpoint.id))
+    const headers = next(await readHeaders(deps, client, endpoint.id), input.headers)
     const count = Object.keys(headers).length
     if (count > LIMITS.headersPerEndpoint) throw ruleError(['body', 'headers'], `Takes at most ${LIMITS.headersPerEndpoint} headers`)
     await writeHeadersCipher(client, endpoint.id, count === 0 ? null : deps.cipher.encrypt(JSON.stringify(headers)))
-    await touched(application.id)
+    await changed({ operation: 'endpoint.updated', application, endpoint, fields: ['headers'] })
   })
   return { status: 204 }
 }
@@ -34,14 +39,14 @@ async function get({ deps, caller, path }: Call): Promise<Reply> {
 }
 
 async function put(call: Call<typeof endpointHeadersIn>): Promise<Reply> {
-  const { headers } = await call.body()
-  return change(call, () => mergeHeaders({}, headers))
+  return change(call, (_current, headers) => mergeHeaders({}, headers))
 }
 
 async function patch(call: Call<typeof endpointHeadersPatch>): Promise<Reply> {
-  const { headers } = await call.body()
-  return change(call, (current) => mergeHeaders(current, headers))
+  return change(call, mergeHeaders)
 }
+
+export const endpointHeaderHandlers = { get, put, patch }
 
 export const endpointHeaderRoutes: RouteTable = {
   '/app/{app_id}/endpoint/{endpoint_id}/headers': {

@@ -21,16 +21,18 @@ async function rotate(call: Call<typeof secretRotateIn>): Promise<Reply> {
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const input = await call.body()
   const secret = input.key ?? newSecret()
-  await changeConfiguration(deps, async (client, touched) => {
+  await changeConfiguration(call, async (client, changed) => {
     const endpoint = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
     if ((await countLiveOldSecrets(client, endpoint.id)) >= LIMITS.liveOldSecretsMax) {
       throw new ApiError('limit_reached', `At most ${LIMITS.liveOldSecretsMax} old secrets may be valid at a time`)
     }
     await rotateSecret(client, endpoint.id, deps.cipher.encrypt(secret), input.gracePeriodSeconds ?? LIMITS.secretGraceDefaultS)
-    await touched(application.id)
+    await changed({ operation: 'endpoint.updated', application, endpoint, fields: ['secret'] })
   })
   return { status: 200, json: { key: readableSecret(secret) } }
 }
+
+export const endpointSecretHandlers = { get, rotate }
 
 export const endpointSecretRoutes: RouteTable = {
   '/app/{app_id}/endpoint/{endpoint_id}/secret': {

@@ -1,5 +1,6 @@
 import { newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
+import { MANAGEMENT_ORGANISATION } from '../../domain/operational.ts'
 import { isWildcard } from '../../domain/routing.ts'
 import type { Application } from '../../storage/applications.ts'
 import { insertSecret } from '../../storage/endpoint-secrets.ts'
@@ -15,7 +16,7 @@ import {
 } from '../../storage/endpoints.ts'
 import { missingEventTypes } from '../../storage/event-types.ts'
 import type { Queryable } from '../../storage/pool.ts'
-import { changeConfiguration } from '../change.ts'
+import { changeConfiguration, changedFields, type Changed } from '../change.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { ApiError, ruleError } from '../errors.ts'
 import { idsOf, orderedPage } from '../parameters.ts'
@@ -38,6 +39,8 @@ import { applicationOf, endpointOf } from '../scope.ts'
 /** @throws {ValidationError} where an event type does not exist or is archived */
 async function requireEventTypes(db: Queryable, orgId: string, names: readonly string[] | null | undefined): Promise<void> {
   if (names === null || names === undefined) return
+  // Operational endpoints have been given their event types by their schema.
+  if (orgId === MANAGEMENT_ORGANISATION) return
   const missing = await missingEventTypes(
     db,
     orgId,
@@ -58,17 +61,30 @@ interface NewEndpoint {
   readonly headers: Headers
 }
 
-async function createEndpoint(deps: ApiDependencies, application: Application, input: NewEndpoint): Promise<Endpoint> {
-  return changeConfiguration(deps, async (client, touched) => {
+async function createEndpoint(
+  { deps, caller }: Pick<Call, 'deps' | 'caller'>,
+  application: Application,
+  input: NewEndpoint,
+): Promise<Endpoint> {
+  return changeConfiguration({ deps, caller }, async (client, changed) => {
     if ((await countEndpoints(client, application.id)) >= LIMITS.endpointsPerApplication) {
       throw new ApiError('limit_reached', `An application has at most ${LIMITS.endpointsPerApplication} endpoints`)
     }
     const headers = Object.keys(input.headers).length === 0 ? null : deps.cipher.encrypt(JSON.stringify(input.headers))
     const endpoint = await insertEndpoint(client, newId('ep'), application.id, input.fields, headers)
     await insertSecret(client, endpoint.id, deps.cipher.encrypt(input.secret))
-    await touched(application.id)
+    const fields = [...Object.keys(input.fields), 'secret', ...(headers === null ? [] : ['headers'])].sort()
+    await changed({ operation: 'endpoint.created', application, endpoint, fields })
     return endpoint
   })
+}
+
+/** Tells of an update, and of what it does to `disabled` by an event of its own. */
+async function tellUpdate(changed: Changed, application: Application, before: Endpoint, after: Endpoint): Promise<void> {
+  await changed({ operation: 'endpoint.updated', application, endpoint: after, fields: changedFields(before, after) })
+  if (before.disabled === after.disabled) return
+  const operation = after.disabled ? 'endpoint.disabled' : 'endpoint.enabled'
+  await changed({ operation, application, endpoint: after, fields: ['disabled'] })
 }
 
 async function list({ deps, caller, path, query }: Call): Promise<Reply> {
@@ -85,7 +101,7 @@ async function create(call: Call<typeof endpointIn>): Promise<Reply> {
   requireAllowedUrl(deps, input.url)
   await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
   const fields = endpointFields(input)
-  const endpoint = await createEndpoint(deps, application, { fields, secret: secret ?? newSecret(), headers: headers ?? {} })
+  const endpoint = await createEndpoint(call, application, { fields, secret: secret ?? newSecret(), headers: headers ?? {} })
   return { status: 201, json: showEndpoint(endpoint) }
 }
 
@@ -101,14 +117,15 @@ async function put(call: Call<typeof endpointUpdate>): Promise<Reply> {
   requireAllowedUrl(deps, input.url)
   await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
   const fields = endpointFields(input)
-  const updated = await changeConfiguration(deps, async (client, touched) => {
+  const updated = await changeConfiguration(call, async (client, changed) => {
     const current = await findEndpoint(client, application.id, path['endpoint_id'] ?? '', { forUpdate: true })
     if (current === undefined) return undefined
-    await touched(application.id)
-    return updateEndpoint(client, current.id, fields)
+    const endpoint = await updateEndpoint(client, current.id, fields)
+    await tellUpdate(changed, application, current, endpoint)
+    return endpoint
   })
   if (updated !== undefined) return { status: 200, json: showEndpoint(updated) }
-  return { status: 201, json: showEndpoint(await createEndpoint(deps, application, { fields, secret: newSecret(), headers: {} })) }
+  return { status: 201, json: showEndpoint(await createEndpoint(call, application, { fields, secret: newSecret(), headers: {} })) }
 }
 
 async function patch(call: Call<typeof endpointPatch>): Promise<Reply> {
@@ -117,23 +134,28 @@ async function patch(call: Call<typeof endpointPatch>): Promise<Reply> {
   const changes = await call.body()
   requireAllowedUrl(deps, changes.url)
   await requireEventTypes(deps.pool, caller.orgId, changes.eventTypes)
-  const updated = await changeConfiguration(deps, async (client, touched) => {
+  const updated = await changeConfiguration(call, async (client, changed) => {
     const current = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
-    await touched(application.id)
-    return updateEndpoint(client, current.id, patchedEndpoint(current, changes))
+    const endpoint = await updateEndpoint(client, current.id, patchedEndpoint(current, changes))
+    await tellUpdate(changed, application, current, endpoint)
+    return endpoint
   })
   return { status: 200, json: showEndpoint(updated) }
 }
 
-async function remove({ deps, caller, path }: Call): Promise<Reply> {
+async function remove(call: Call): Promise<Reply> {
+  const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
-  await changeConfiguration(deps, async (client, touched) => {
-    const current = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
-    await deleteEndpoint(client, current.id)
-    await touched(application.id)
+  await changeConfiguration(call, async (client, changed) => {
+    const endpoint = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
+    await deleteEndpoint(client, endpoint.id)
+    await changed({ operation: 'endpoint.deleted', application, endpoint })
   })
   return { status: 204 }
 }
+
+/** Operational endpoints are served by these, too. */
+export const endpointHandlers = { list, create, get, put, remove }
 
 export const endpointRoutes: RouteTable = {
   '/app/{app_id}/endpoint': {

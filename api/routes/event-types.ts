@@ -5,9 +5,11 @@ import {
   insertEventType,
   listEventTypes,
   updateEventType,
+  type EventType,
   type EventTypeFields,
 } from '../../storage/event-types.ts'
-import { inTransaction } from '../../storage/pool.ts'
+import type { Queryable } from '../../storage/pool.ts'
+import { changeConfiguration, changedFields, type Changed } from '../change.ts'
 import { ApiError, notFound } from '../errors.ts'
 import { flag, orderedPage } from '../parameters.ts'
 import { pageReply, readFlag, readPage } from '../query.ts'
@@ -46,10 +48,28 @@ async function list({ deps, caller, query }: Call): Promise<Reply> {
   }
 }
 
+async function insert(
+  db: Queryable,
+  changed: Changed,
+  orgId: string,
+  name: string,
+  fields: EventTypeFields,
+): Promise<EventType | undefined> {
+  const created = await insertEventType(db, orgId, name, fields)
+  if (created !== undefined) await changed({ operation: 'event-type.created', objectId: name, fields: Object.keys(fields).sort() })
+  return created
+}
+
+async function update(db: Queryable, changed: Changed, current: EventType, fields: EventTypeFields): Promise<EventType> {
+  const updated = await updateEventType(db, current.orgId, current.name, fields)
+  await changed({ operation: 'event-type.updated', objectId: current.name, fields: changedFields(current, updated) })
+  return updated
+}
+
 async function create(call: Call<typeof eventTypeIn>): Promise<Reply> {
-  const { deps, caller } = call
+  const { caller } = call
   const { name, ...fields } = await call.body()
-  const created = await insertEventType(deps.pool, caller.orgId, name, fields)
+  const created = await changeConfiguration(call, (client, changed) => insert(client, changed, caller.orgId, name, fields))
   if (created === undefined) throw new ApiError('event_type_exists', 'An event_type with this name already exists')
   return { status: 201, json: showEventType(created) }
 }
@@ -63,36 +83,44 @@ async function get({ deps, caller, path }: Call): Promise<Reply> {
 }
 
 async function put(call: Call<typeof eventTypeUpdate>): Promise<Reply> {
-  const { deps, caller, path } = call
+  const { caller, path } = call
   const fields = await call.body()
   const { name } = parseBody(eventTypeName, { name: path['event_type_name'] })
-  return inTransaction(deps.pool, async (client): Promise<Reply> => {
-    const current = await findEventType(client, caller.orgId, name, { forUpdate: true })
-    if (current !== undefined) return { status: 200, json: showEventType(await updateEventType(client, caller.orgId, name, fields)) }
-    const created = await insertEventType(client, caller.orgId, name, fields)
-    if (created !== undefined) return { status: 201, json: showEventType(created) }
-    // Created by another request in between.
-    return { status: 200, json: showEventType(await updateEventType(client, caller.orgId, name, fields)) }
+  return changeConfiguration(call, async (client, changed): Promise<Reply> => {
+    let current = await findEventType(client, caller.orgId, name, { forUpdate: true })
+    if (current === undefined) {
+      const created = await insert(client, changed, caller.orgId, name, fields)
+      if (created !== undefined) return { status: 201, json: showEventType(created) }
+      // Created by another request in between.
+      current = await findEventType(client, caller.orgId, name, { forUpdate: true })
+    }
+    if (current === undefined) throw notFound()
+    return { status: 200, json: showEventType(await update(client, changed, current, fields)) }
   })
 }
 
 async function patch(call: Call<typeof eventTypePatch>): Promise<Reply> {
-  const { deps, caller, path } = call
+  const { caller, path } = call
   const name = nameIn(path)
   const changes = await call.body()
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined)) as Partial<EventTypeFields>
-  const updated = await inTransaction(deps.pool, async (client) => {
+  const updated = await changeConfiguration(call, async (client, changed) => {
     const current = await findEventType(client, caller.orgId, name, { forUpdate: true })
     if (current === undefined) throw notFound()
-    return updateEventType(client, caller.orgId, name, { ...current, ...set })
+    return update(client, changed, current, { ...current, ...set })
   })
   return { status: 200, json: showEventType(updated) }
 }
 
-async function remove({ deps, caller, path, query }: Call): Promise<Reply> {
+async function remove(call: Call): Promise<Reply> {
+  const { caller, path, query } = call
   const name = nameIn(path)
-  const drop = readFlag(query, 'expunge', false) ? expungeEventType : archiveEventType
-  if (!(await drop(deps.pool, caller.orgId, name))) throw notFound()
+  const expunges = readFlag(query, 'expunge', false)
+  const drop = expunges ? expungeEventType : archiveEventType
+  await changeConfiguration(call, async (client, changed) => {
+    if (!(await drop(client, caller.orgId, name))) throw notFound()
+    await changed({ operation: expunges ? 'event-type.expunged' : 'event-type.archived', objectId: name })
+  })
   return { status: 204 }
 }
 

@@ -58,7 +58,7 @@ async function publishOne(
   const [application, body] = await Promise.all([cachedApplicationOf(deps, caller, appName), readJson(request)])
   const input = parseBody(messageIn, body)
   if (application === undefined && !input.application) throw notFound()
-  const appId = application?.id ?? (await findOrCreateApplication(deps, caller, appName, input.application)).id
+  const appId = application?.id ?? (await findOrCreateApplication({ deps, caller }, appName, input.application)).id
   const message = newMessageOf(input, appId, idempotencyKey)
   await deps.intake.accept(message)
   return acceptedJson(message, input, withContent)

@@ -41,7 +41,7 @@ async function batch(call: Call<typeof batchIn>): Promise<Reply> {
   if (known === undefined && !described) throw notFound()
   const repeated = firstRepeated(inputs)
   if (repeated !== undefined) throw takenAt(repeated)
-  const { id: appId } = known ?? (await findOrCreateApplication(deps, caller, path['app_id'], described))
+  const { id: appId } = known ?? (await findOrCreateApplication(call, path['app_id'], described))
   const messages: NewMessage[] = inputs.map((input) => newMessageOf(input, appId))
   const [refused] = await deps.intake.acceptAll(messages)
   if (refused !== undefined) throw takenAt(refused)

@@ -1,0 +1,40 @@
+import { newId } from '../../domain/ids.ts'
+import { deleteApplication, findErasableApplication } from '../../storage/applications.ts'
+import { insertTask } from '../../storage/background-tasks.ts'
+import { changeConfiguration } from '../change.ts'
+import { notFound } from '../errors.ts'
+import type { Call, Reply, RouteTable } from '../routing.ts'
+import { eraseOut, showStarted } from '../schemas/background-task.ts'
+
+/** Deletes an application at once, and its data in the background. */
+async function erase(call: Call): Promise<Reply> {
+  const { deps, caller, path } = call
+  const { task, request } = await changeConfiguration(call, async (client, changed) => {
+    const application = await findErasableApplication(client, caller.orgId, path['app_id'] ?? '')
+    if (application === undefined) throw notFound()
+    await deleteApplication(client, application.id)
+    const input = { applicationId: application.id }
+    const request = { id: newId('qtask'), orgId: caller.orgId, appId: application.id, task: 'application.erase', input } as const
+    // The uid is part of what is erased.
+    await changed({ operation: 'application.erased', application: { id: application.id, uid: null } })
+    return { request, task: await insertTask(client, request) }
+  })
+  await deps.launchTask(request)
+  return { status: 202, json: showStarted(task) }
+}
+
+export const erasureRoutes: RouteTable = {
+  '/app/{app_id}/erase': {
+    post: {
+      operationId: 'v1.application.erase',
+      summary: 'Erase Application',
+      tag: 'Application',
+      description:
+        'Deletes an application with its endpoints, messages, attempts and whatever else is stored of it, in the background. ' +
+        'Waiting deliveries end. An application that was deleted before is named by its id.',
+      replies: { 202: eraseOut },
+      access: 'organisation',
+      handle: erase,
+    },
+  },
+}
