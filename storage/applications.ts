@@ -88,9 +88,9 @@ export async function listApplications(db: Queryable, orgId: string, page: Page)
 /** The organisation's live applications by the names that they were asked for: ids or uids. */
 export async function findApplicationIds(db: Queryable, orgId: string, names: readonly string[]): Promise<Map<string, string>> {
   const { rows } = await db.query<{ name: string; id: string }>(
-    `SELECT DISTINCT ON (name) name, a.id FROM unnest($2::text[]) AS asked (name)
-      JOIN application a ON a.org_id = $1 AND a.deleted_at IS NULL AND (a.id = name OR a.uid = name)
-      ORDER BY name, a.id = name DESC`,
+    `SELECT DISTINCT ON (asked) asked AS name, a.id FROM unnest($2::text[]) AS asked
+      JOIN application a ON a.org_id = $1 AND a.deleted_at IS NULL AND (a.id = asked OR a.uid = asked)
+      ORDER BY asked, a.id = asked DESC`,
     [orgId, names],
   )
   return new Map(rows.map((row) => [row.name, row.id]))

@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { LANES } from '../../domain/names.ts'
+import { createPool, type Pool } from '../../storage/pool.ts'
+import { storeTogether } from '../../storage/scheduled.ts'
+import { startService, type Service } from '../../workers/service.ts'
+import { newMessage } from '../storage/rows.ts'
+import { eventually } from '../support/eventually.ts'
+import { startReceiver, type Receiver } from '../support/receiver.ts'
+import { startTestService, type TestService } from '../support/service.ts'
+
+let service: TestService
+let second: Service | undefined
+let receiver: Receiver
+let pool: Pool
+
+before(async () => {
+  receiver = await startReceiver((one) => ({ status: one.path.startsWith('/down') ? 500 : 200 }))
+  service = await startTestService()
+  pool = createPool(service.database.url, 2)
+})
+after(async () => {
+  await pool.end()
+  await second?.stop()
+  await service.stop()
+  await receiver.close()
+})
+
+async function call(method: string, path: string, body?: unknown): Promise<{ status: number; json: Record<string, unknown> }> {
+  const response = await fetch(`${service.url}/api/v1${path}`, {
+    method,
+    headers: { authorization: `Bearer ${service.token}` },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  })
+  return { status: response.status, json: (await response.json()) as Record<string, unknown> }
+}
+
+async function applicationWith(path: string, endpoint: object = {}): Promise<string> {
+  const { id } = await service.svix.application.create({ name: path, uid: path.slice(1) })
+  const created = await call('POST', `/app/${id}/endpoint`, { url: `${receiver.url}${path}`, ...endpoint })
+  assert.equal(created.status, 201, JSON.stringify(created.json))
+  return id
+}
+
+const at = (path: string) => ({ matches: (one: { path: string }) => one.path === path })
+const idsAt = (path: string) => receiver.received.filter((one) => one.path === path).map((one) => one.headers['webhook-id'])
+
+async function publish(app: string, fields: object): Promise<string> {
+  const { status, json } = await call('POST', `/app/${app}/msg`, { eventType: 'a', payload: {}, ...fields })
+  assert.equal(status, 202, JSON.stringify(json))
+  return json['id'] as string
+}
+
+const inMs = (ms: number) => new Date(Date.now() + ms).toISOString()
+
+test('wildcards and payload filters decide which messages an endpoint gets', async () => {
+  const app = await applicationWith('/wanted', { eventTypes: ['invoice.*'], filter: 'payload.amount > 100' })
+  await publish(app, { eventType: 'invoice.paid', payload: { amount: 50 } })
+  await publish(app, { eventType: 'invoice.paid', payload: { other: 1 } })
+  await publish(app, { eventType: 'user.signup', payload: { amount: 500 } })
+  const wanted = [
+    await publish(app, { eventType: 'invoice.paid', payload: { amount: 150 } }),
+    await publish(app, { eventType: 'invoice.item.added', payload: { amount: 200 } }),
+  ]
+  await receiver.waitFor(2, at('/wanted'))
+  assert.deepEqual(idsAt('/wanted').sort(), wanted.sort())
+})
+
+test('a batch is delivered', async () => {
+  const app = await applicationWith('/batch')
+  const messages = Array.from({ length: 100 }, (_, i) => ({ eventType: 'a', payload: { i } }))
+  const { status, json } = await call('POST', `/app/${app}/msg/batch`, { messages })
+  assert.equal(status, 202)
+  await receiver.waitFor(100, at('/batch'))
+  assert.deepEqual(idsAt('/batch').sort(), (json['data'] as { id: string }[]).map((one) => one.id).sort())
+})
+
+test('a message is delivered at its time, the earlier one first, whichever was published first', async () => {
+  const app = await applicationWith('/timed')
+  const deliverAt = inMs(3000)
+  const late = await publish(app, { deliverAt })
+  const early = await publish(app, { deliverAt: inMs(1000) })
+  const now = await publish(app, {})
+  const [, , third] = await receiver.waitFor(3, at('/timed'))
+  assert.deepEqual(idsAt('/timed'), [now, early, late])
+  assert.ok(third!.atMs >= Date.parse(deliverAt), `came ${Date.parse(deliverAt) - third!.atMs} ms early`)
+  assert.equal((await call('GET', `/app/${app}/msg/${late}`)).json['deliverAt'], deliverAt)
+})
+
+test('what the schedule was not woken for is found by the sweep', async () => {
+  const app = await applicationWith('/swept')
+  const message = newMessage({ appId: app, deliverAtMs: Date.now() + 500 })
+  await storeTogether(pool, [message])
+  await receiver.waitFor(1, at('/swept'))
+  assert.deepEqual(idsAt('/swept'), [message.id])
+})
+
+test('a cancelled message is not sent, and one that failed is not sent again', async () => {
+  const app = await applicationWith('/down-cancelled', { retrySchedule: [3, 3] })
+  const timed = await publish(app, { deliverAt: inMs(600_000) })
+  const failed = await publish(app, {})
+  await eventually(
+    async () => (await pool.query(`SELECT FROM delivery WHERE message_id = $1 AND state = 'retrying'`, [failed])).rowCount,
+    (waiting) => waiting === 1,
+  )
+  const { json } = await call('POST', `/app/${app}/msg/cancel`, { msgIds: [timed, failed, 'msg_unknown'] })
+  assert.deepEqual(json, {
+    data: [
+      { msgId: timed, result: 'canceled', scheduled: true, deliveries: 0 },
+      { msgId: failed, result: 'canceled', scheduled: false, deliveries: 1 },
+      { msgId: 'msg_unknown', result: 'not_found', scheduled: false, deliveries: 0 },
+    ],
+    done: true,
+  })
+  const again = await call('POST', `/app/${app}/msg/cancel`, { msgIds: [failed] })
+  assert.deepEqual(again.json['data'], [{ msgId: failed, result: 'unchanged', scheduled: false, deliveries: 0 }])
+  // Its retry is due after the one that was cancelled.
+  const fence = await publish(app, {})
+  await receiver.waitFor(2, { matches: (one) => one.headers['webhook-id'] === fence })
+  assert.equal(idsAt('/down-cancelled').filter((id) => id === failed).length, 1)
+  assert.ok(!idsAt('/down-cancelled').includes(timed))
+  // Who asks for it gets it.
+  const [endpoint] = (await service.svix.endpoint.list(app)).data
+  await service.svix.messageAttempt.resend(app, failed, endpoint!.id)
+  await receiver.waitFor(2, { matches: (one) => one.headers['webhook-id'] === failed })
+})
+
+test('a broadcast reaches each application that it is for once, and its task finishes', async () => {
+  const apps: string[] = []
+  for (let i = 0; i < 5; i++) {
+    const path = `/cast-${i}`
+    apps.push(await applicationWith(path))
+    await service.svix.application.patch(path.slice(1), { metadata: i % 2 === 0 ? { plan: 'gold' } : { plan: 'tin' } })
+  }
+  const broadcast = async (fields: object) => {
+    const { status, json } = await call('POST', '/msg/broadcast', { message: { eventType: 'news', payload: { n: 1 } }, ...fields })
+    assert.deepEqual([status, json['task']], [202, 'message.broadcast'], JSON.stringify(json))
+    const finished = await eventually(
+      () => call('GET', `/background-task/${String(json['id'])}`),
+      (task) => task.json['status'] === 'finished',
+    )
+    return finished.json['data']
+  }
+  assert.deepEqual(await broadcast({ metadata: { plan: 'gold' } }), { messages: 3, conflicts: 0 })
+  assert.deepEqual(await broadcast({ applications: ['cast-1', apps[0]], message: { eventType: 'news', payload: {}, eventId: 'once' } }), {
+    messages: 2,
+    conflicts: 0,
+  })
+  assert.deepEqual(await broadcast({ applications: ['cast-1', 'cast-2'], message: { eventType: 'news', payload: {}, eventId: 'once' } }), {
+    messages: 1,
+    conflicts: 1,
+  })
+  await receiver.waitFor(6, { matches: (one) => one.path.startsWith('/cast-') })
+  const counts = apps.map((_, i) => idsAt(`/cast-${i}`).length)
+  assert.deepEqual(counts, [2, 1, 2, 0, 1])
+  assert.equal((await pool.query('SELECT FROM broadcast')).rowCount, 0)
+})
+
+test('a message that waits for its time outlives the service', async () => {
+  const app = await applicationWith('/restarted')
+  const message = await publish(app, { deliverAt: inMs(2000) })
+  await service.service.stop()
+  assert.deepEqual(idsAt('/restarted'), [])
+  second = await startService(service.config, {
+    roles: ['api', 'dispatcher', 'delivery'],
+    lanes: LANES,
+    partitions: [0, 1],
+    log: (await import('pino')).default({ level: 'silent' }),
+    drainMs: 1000,
+  })
+  await receiver.waitFor(1, at('/restarted'))
+  assert.deepEqual(idsAt('/restarted'), [message])
+})
