@@ -75,7 +75,7 @@ test('every npm command that a page names is in package.json', () => {
 })
 
 test('no page or source names a path of the machine it was written on', () => {
-  const patterns = ['*.md', '*/**/*.{md,ts,mjs,yml,yaml,sh}', '.ci/*', 'Dockerfile', '*.yml', '*.js']
+  const patterns = ['*.md', '*/**/*.{md,ts,mjs,yml,yaml,sh}', '.ci/*.*', '.ci/run', '.ci/*/*', 'Dockerfile', '*.yml', '*.js']
   for (const file of globSync(patterns, { cwd: ROOT, exclude: (name) => ['node_modules', '.tidings', 'coverage'].includes(name) })) {
     assert.doesNotMatch(read(file), /(?<![\w.])\/(work|home|root)\/\w/, file)
   }

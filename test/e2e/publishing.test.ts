@@ -63,7 +63,7 @@ test('wildcards and payload filters decide which messages an endpoint gets', asy
     await publish(app, { eventType: 'invoice.item.added', payload: { amount: 200 } }),
   ]
   await receiver.waitFor(2, at('/wanted'))
-  assert.deepEqual(idsAt('/wanted').sort(), wanted.sort())
+  assert.deepEqual(new Set(idsAt('/wanted')), new Set(wanted))
 })
 
 test('a batch is delivered', async () => {
@@ -72,7 +72,8 @@ test('a batch is delivered', async () => {
   const { status, json } = await call('POST', `/app/${app}/msg/batch`, { messages })
   assert.equal(status, 202)
   await receiver.waitFor(100, at('/batch'))
-  assert.deepEqual(idsAt('/batch').sort(), (json['data'] as { id: string }[]).map((one) => one.id).sort())
+  assert.deepEqual(new Set(idsAt('/batch')), new Set((json['data'] as { id: string }[]).map((one) => one.id)))
+  assert.equal(idsAt('/batch').length, 100)
 })
 
 test('a message is delivered at its time, the earlier one first, whichever was published first', async () => {
