@@ -18,8 +18,7 @@ type Counts = Readonly<Record<'messages' | 'attempts' | 'deliveries' | 'endpoint
  */
 export async function eraseSome(pool: Pool, taskId: string, input: ErasureInput): Promise<TaskStep> {
   return inTransaction(pool, async (client) => {
-    const { rows } = await client.query<{ status: string }>('SELECT status FROM background_task WHERE id = $1 FOR UPDATE', [taskId])
-    const isFirstPass = rows[0]?.status === 'running'
+    const waitMs = await lastPassInMs(client, taskId)
     const appId = input.applicationId
     await client.query('SELECT pg_notify($1, $2)', [ERASED_CHANNEL, appId])
     // A row of a group is left to the fan-out that the group is started as: others' messages may share it.
@@ -28,11 +27,21 @@ export async function eraseSome(pool: Pool, taskId: string, input: ErasureInput)
     const messages = await eraseMessages(client, appId)
     await advanceTask(client, taskId, messages)
     if (messages.messages > 0) return { done: false }
-    const rest = await eraseRest(client, appId)
+    const rest = await eraseRest(client, taskId, appId)
     await advanceTask(client, taskId, rest, rest.attempts > 0 ? 'running' : 'finished')
     if (rest.attempts > 0) return { done: false }
-    return isFirstPass ? { done: false, waitMs: LIMITS.erasureLastPassAfterMs } : { done: true }
+    return waitMs > 0 ? { done: false, waitMs } : { done: true }
   })
+}
+
+/** Locks the task. @returns milliseconds until the pass that is the last one can be made */
+async function lastPassInMs(client: Queryable, taskId: string): Promise<number> {
+  const { rows } = await client.query<{ left: number }>(
+    `SELECT CASE WHEN status = 'running' THEN $2::float8 ELSE $2 - extract(epoch FROM now() - updated_at)::float8 * 1000 END AS left
+     FROM background_task WHERE id = $1 FOR UPDATE`,
+    [taskId, LIMITS.erasureLastPassAfterMs],
+  )
+  return Math.ceil(rows[0]?.left ?? 0)
 }
 
 /** Some messages with all that was recorded of them. Their ids stay, for fan-outs that would wait for their rows. */
@@ -54,24 +63,39 @@ async function eraseMessages(client: Queryable, appId: string): Promise<Counts> 
   return rows[0]!
 }
 
+// The application's endpoints, and those that this task has deleted: attempts are found by them to the last.
+const OF_ENDPOINTS = `endpoint_id IN (SELECT id FROM endpoint WHERE app_id = $1
+  UNION SELECT jsonb_array_elements_text(input -> 'endpointIds') FROM background_task WHERE id = $2)`
+
 /** What is left when the messages are gone: configuration, and what was recorded while they went. */
-async function eraseRest(client: Queryable, appId: string): Promise<Counts> {
-  const removed = async (text: string, ...more: unknown[]) => (await client.query(text, [appId, ...more])).rowCount ?? 0
-  const ofEndpoints = 'endpoint_id IN (SELECT id FROM endpoint WHERE app_id = $1)'
+async function eraseRest(client: Queryable, taskId: string, appId: string): Promise<Counts> {
+  const removed = async (text: string, ...values: unknown[]) => (await client.query(text, values)).rowCount ?? 0
   const attempts = await removed(
-    `DELETE FROM attempt WHERE (message_id, id) IN (SELECT message_id, id FROM attempt WHERE ${ofEndpoints} LIMIT $2)`,
+    `DELETE FROM attempt WHERE (message_id, id) IN (SELECT message_id, id FROM attempt WHERE ${OF_ENDPOINTS} LIMIT $3)`,
+    appId,
+    taskId,
     LIMITS.erasureBatch,
   )
-  // Endpoints are how leftover attempts are found, so they go last.
   if (attempts > 0) return { messages: 0, attempts, deliveries: 0, endpoints: 0 }
-  const deliveries = await removed('DELETE FROM delivery WHERE app_id = $1')
-  await removed('DELETE FROM message_event_id WHERE app_id = $1')
-  await removed(`DELETE FROM mailbox WHERE ${ofEndpoints}`)
-  await removed('DELETE FROM replay_page WHERE task_id IN (SELECT id FROM background_task WHERE app_id = $1)')
-  await client.query('DELETE FROM idempotency_key k USING erased_message e WHERE k.message_id = e.id')
-  const endpoints = await removed('DELETE FROM endpoint WHERE app_id = $1')
-  await removed('DELETE FROM application WHERE id = $1')
+  const deliveries = await removed('DELETE FROM delivery WHERE app_id = $1', appId)
+  await removed('DELETE FROM message_event_id WHERE app_id = $1', appId)
+  await removed(`DELETE FROM mailbox WHERE ${OF_ENDPOINTS}`, appId, taskId)
+  await removed('DELETE FROM replay_page WHERE task_id IN (SELECT id FROM background_task WHERE app_id = $1)', appId)
+  await removed('DELETE FROM idempotency_key k USING erased_message e WHERE k.message_id = e.id')
+  const endpoints = await eraseEndpoints(client, taskId, appId)
+  await removed('DELETE FROM application WHERE id = $1', appId)
   return { messages: 0, attempts: 0, deliveries, endpoints }
+}
+
+/** Endpoints with their secrets; the task remembers their ids. */
+async function eraseEndpoints(client: Queryable, taskId: string, appId: string): Promise<number> {
+  const { rows } = await client.query<{ id: string }>('DELETE FROM endpoint WHERE app_id = $1 RETURNING id', [appId])
+  const ids = JSON.stringify(rows.map((row) => row.id))
+  await client.query(
+    `UPDATE background_task SET input = jsonb_set(input, '{endpointIds}', coalesce(input -> 'endpointIds', '[]') || $2) WHERE id = $1`,
+    [taskId, ids],
+  )
+  return rows.length
 }
 
 /** @returns which of the named messages were erased */
