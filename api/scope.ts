@@ -1,5 +1,6 @@
 /** The one place that decides what a caller can reach. Whatever is out of reach does not exist: 404, never a hint. */
 import { isId } from '../domain/ids.ts'
+import { LIMITS } from '../domain/limits.ts'
 import { findApplication, type Application } from '../storage/applications.ts'
 import type { CachedApplication } from '../storage/config-cache.ts'
 import { findEndpoint, type Endpoint } from '../storage/endpoints.ts'
@@ -8,6 +9,7 @@ import type { Queryable } from '../storage/pool.ts'
 import type { Caller } from './auth.ts'
 import type { ApiDependencies } from './dependencies.ts'
 import { ApiError, notFound } from './errors.ts'
+import { NAME_PATTERN } from './schemas/names.ts'
 
 /** @throws {ApiError} 403 for the token of an application */
 export function requireOrganisation(caller: Caller): void {
@@ -18,9 +20,18 @@ function withinReach(caller: Caller, appId: string): boolean {
   return caller.appId === null || caller.appId === appId
 }
 
-// Postgres refuses NUL in text; nothing is named so.
+/** Whether an object can have this id or uid. */
 function canExist(name: string | undefined): name is string {
-  return name !== undefined && name !== '' && !name.includes('\0')
+  return name !== undefined && name.length <= LIMITS.nameMaxChars && NAME_PATTERN.test(name)
+}
+
+/**
+ * A part of the path as the name of an object that need not exist yet.
+ * @throws {ApiError} 404 where nothing can be named so
+ */
+export function nameOf(part: string | undefined): string {
+  if (!canExist(part)) throw notFound()
+  return part
 }
 
 /**

@@ -15,7 +15,7 @@ import { flag, idsOf, orderedPage } from '../parameters.ts'
 import { cursorOf, pageReply, readFlag, readPage } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { applicationIn, applicationList, applicationOut, applicationPatch, showApplication } from '../schemas/application.ts'
-import { applicationOf } from '../scope.ts'
+import { applicationOf, nameOf } from '../scope.ts'
 
 function conflict(): ApiError {
   return new ApiError('conflict', 'An application with this uid already exists')
@@ -41,7 +41,7 @@ export async function findOrCreateApplication(
   described: ApplicationFields | null | undefined,
 ): Promise<Application> {
   if (described === null || described === undefined) return applicationOf(deps.pool, caller, pathName)
-  const found = await findApplication(deps.pool, caller.orgId, pathName ?? '')
+  const found = await findApplication(deps.pool, caller.orgId, nameOf(pathName))
   if (found !== undefined) return found
   if (described.uid !== pathName) throw ruleError(['body', 'application', 'uid'], 'The uid must be the one in the path')
   const created = await createApplication({ deps, caller }, described)
@@ -78,7 +78,7 @@ async function put(call: Call<typeof applicationIn>): Promise<Reply> {
   const { caller, path } = call
   const fields = await call.body()
   const updated = await changeConfiguration(call, async (client, changed) => {
-    const current = await findApplication(client, caller.orgId, path['app_id'] ?? '', { forUpdate: true })
+    const current = await findApplication(client, caller.orgId, nameOf(path['app_id']), { forUpdate: true })
     return current === undefined ? undefined : update(client, changed, current, fields)
   })
   if (updated !== undefined) return { status: 200, json: showApplication(updated) }

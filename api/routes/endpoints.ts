@@ -34,7 +34,7 @@ import {
 } from '../schemas/endpoint.ts'
 import type { Headers } from '../schemas/headers.ts'
 import { newSecret } from '../schemas/secret.ts'
-import { applicationOf, endpointOf } from '../scope.ts'
+import { applicationOf, endpointOf, nameOf } from '../scope.ts'
 
 /** @throws {ValidationError} where an event type does not exist or is archived */
 async function requireEventTypes(db: Queryable, orgId: string, names: readonly string[] | null | undefined): Promise<void> {
@@ -118,7 +118,7 @@ async function put(call: Call<typeof endpointUpdate>): Promise<Reply> {
   await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
   const fields = endpointFields(input)
   const updated = await changeConfiguration(call, async (client, changed) => {
-    const current = await findEndpoint(client, application.id, path['endpoint_id'] ?? '', { forUpdate: true })
+    const current = await findEndpoint(client, application.id, nameOf(path['endpoint_id']), { forUpdate: true })
     if (current === undefined) return undefined
     const endpoint = await updateEndpoint(client, current.id, fields)
     await tellUpdate(changed, application, current, endpoint)

@@ -5,12 +5,13 @@ import { changeConfiguration } from '../change.ts'
 import { notFound } from '../errors.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { eraseOut, showStarted } from '../schemas/background-task.ts'
+import { nameOf } from '../scope.ts'
 
 /** Deletes an application at once, and its data in the background. */
 async function erase(call: Call): Promise<Reply> {
   const { deps, caller, path } = call
   const { task, request } = await changeConfiguration(call, async (client, changed) => {
-    const application = await findErasableApplication(client, caller.orgId, path['app_id'] ?? '')
+    const application = await findErasableApplication(client, caller.orgId, nameOf(path['app_id']))
     if (application === undefined) throw notFound()
     await deleteApplication(client, application.id)
     const input = { applicationId: application.id }
