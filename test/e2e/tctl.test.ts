@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { execFile, execFileSync } from 'node:child_process'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
@@ -15,7 +16,7 @@ function hasTctl(): boolean {
   }
 }
 
-test('`tctl workflow reset` delivers a fan-out again', async (t) => {
+test('`tctl` shows a fan-out, resets it, and starts a replay', async (t) => {
   if (!hasTctl()) return t.skip('tctl is not on the path')
   const receiver = await startReceiver()
   const service = await startTestService()
@@ -32,7 +33,14 @@ test('`tctl workflow reset` delivers a fan-out again', async (t) => {
     (shown) => shown.workflowExecutionInfo.status === 'WORKFLOW_EXECUTION_STATUS_COMPLETED',
   )
   const { address, namespace } = service.temporal
-  const reset = ['workflow', 'reset', '-w', workflowId, '--reset_type', 'FirstWorkflowTask', '--reason', 'test']
-  await promisify(execFile)('tctl', ['--address', address, '--namespace', namespace, ...reset])
-  await receiver.waitFor(2, { matches: (one) => one.headers['webhook-id'] === message.id })
+  const tctl = (...args: string[]) => promisify(execFile)('tctl', ['--address', address, '--namespace', namespace, 'workflow', ...args])
+  const again = (times: number) => receiver.waitFor(times, { matches: (one) => one.headers['webhook-id'] === message.id })
+  const shown = await tctl('show', '-w', workflowId)
+  assert.match(shown.stdout, /WorkflowExecutionCompleted/)
+  await tctl('reset', '-w', workflowId, '--reset_type', 'FirstWorkflowTask', '--reason', 'test')
+  await again(2)
+  const range = { since: new Date(Date.now() - 60_000).toISOString(), until: new Date().toISOString() }
+  const input = JSON.stringify({ applicationId: application.id, ...range, status: 'all' })
+  await tctl('start', '--workflow_type', 'replay', '--taskqueue', 'fan-out', '-w', 'replay/by-tctl', '--input', input)
+  await again(3)
 })
