@@ -15,7 +15,7 @@ interface Named {
 /** One change of the configuration, as the audit log and the operational webhooks tell it. */
 export interface Change {
   /** The object's kind and what became of it: `endpoint.updated`. Operational event types are told as such. */
-  readonly operation: `${'application' | 'endpoint' | 'event-type'}.${string}`
+  readonly operation: `${'application' | 'endpoint' | 'event-type' | 'token'}.${string}`
   /** The application that was changed, itself or one of its endpoints. */
   readonly application?: Named
   readonly endpoint?: Named

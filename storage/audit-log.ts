@@ -30,12 +30,21 @@ export interface AuditFilter {
   readonly afterId?: string | undefined
 }
 
+const ID_TICK_MS = 4
+let lastMs = 0
+
+/** Ids of one process rise with every entry: several of one request are listed in the order of what they tell. */
+function nextId(): string {
+  lastMs = Math.max(Date.now(), lastMs + ID_TICK_MS)
+  return newId('audit', lastMs)
+}
+
 /** Call it in the transaction of the change. */
 export async function insertAuditEntry(db: Queryable, entry: Omit<AuditEntry, 'id' | 'createdAt'>): Promise<void> {
   await db.query({
     name: 'audit-insert',
     text: `INSERT INTO audit_log (id, org_id, app_id, actor, token_id, operation, object_id, fields) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-    values: [newId('audit'), entry.orgId, entry.appId, entry.actor, entry.tokenId, entry.operation, entry.objectId, entry.fields],
+    values: [nextId(), entry.orgId, entry.appId, entry.actor, entry.tokenId, entry.operation, entry.objectId, entry.fields],
   })
 }
 

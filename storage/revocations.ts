@@ -1,4 +1,4 @@
-import { inTransaction, type Pool } from './pool.ts'
+import type { Pool, Queryable } from './pool.ts'
 
 /** Channel on which every process hears that tokens were revoked; without a payload. */
 export const TOKENS_CHANNEL = 'tidings_tokens'
@@ -23,10 +23,6 @@ export interface Revocations {
   changed(): void
   /** When the token is refused, in Unix milliseconds; Infinity for one that was not revoked. */
   endOf(token: IssuedToken): Promise<number>
-  /** Refuses every token of the application that was issued up to now, from `effectiveAtMs` on. */
-  expireApplication(orgId: string, appId: string, effectiveAtMs: number): Promise<void>
-  /** Refuses one token from `effectiveAtMs` on, earlier where that was asked for before. */
-  expireToken(orgId: string, tokenId: string, effectiveAtMs: number): Promise<void>
 }
 
 export function createRevocations(pool: Pool): Revocations {
@@ -37,20 +33,6 @@ export function createRevocations(pool: Pool): Revocations {
     },
     changed: () => void changes++,
     endOf: (token) => endOf(pool, token),
-    async expireApplication(orgId, appId, effectiveAtMs) {
-      await expireApplication(pool, orgId, appId, effectiveAtMs)
-      changes++
-    },
-    async expireToken(orgId, tokenId, effectiveAtMs) {
-      await pool.query(
-        `WITH stored AS (
-           INSERT INTO token_expired (org_id, token_id, effective_at) VALUES ($1, $2, $3)
-           ON CONFLICT (org_id, token_id) DO UPDATE SET effective_at = least(token_expired.effective_at, excluded.effective_at)
-         ) SELECT pg_notify($4, '')`,
-        [orgId, tokenId, new Date(effectiveAtMs), TOKENS_CHANNEL],
-      )
-      changes++
-    },
   }
 }
 
@@ -67,20 +49,32 @@ async function endOf(pool: Pool, token: IssuedToken): Promise<number> {
   return rows[0]?.end?.getTime() ?? Infinity
 }
 
-/** Earlier rows that the new one makes needless go: of one application there are never more than those still in wait. */
-async function expireApplication(pool: Pool, orgId: string, appId: string, effectiveAtMs: number): Promise<void> {
+/** Refuses one token from `effectiveAtMs` on, earlier where that was asked for before. Other processes hear of it on commit. */
+export async function expireToken(db: Queryable, orgId: string, tokenId: string, effectiveAtMs: number): Promise<void> {
+  await db.query(
+    `WITH stored AS (
+       INSERT INTO token_expired (org_id, token_id, effective_at) VALUES ($1, $2, $3)
+       ON CONFLICT (org_id, token_id) DO UPDATE SET effective_at = least(token_expired.effective_at, excluded.effective_at)
+     ) SELECT pg_notify($4, '')`,
+    [orgId, tokenId, new Date(effectiveAtMs), TOKENS_CHANNEL],
+  )
+}
+
+/**
+ * Refuses every token of the application that was issued up to now, from `effectiveAtMs` on. Call it in a transaction. Earlier
+ * rows that the new one makes needless go: of one application there are never more than those still in wait.
+ */
+export async function expireApplication(db: Queryable, orgId: string, appId: string, effectiveAtMs: number): Promise<void> {
   const now = new Date()
   const effectiveAt = new Date(effectiveAtMs)
-  await inTransaction(pool, async (client) => {
-    await client.query(
-      `DELETE FROM application_tokens_expired
-       WHERE org_id = $1 AND app_id = $2 AND issued_until <= $3 AND (effective_at >= $4 OR $4 <= $3)`,
-      [orgId, appId, now, effectiveAt],
-    )
-    await client.query(
-      'INSERT INTO application_tokens_expired (org_id, app_id, issued_until, effective_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING',
-      [orgId, appId, now, effectiveAt],
-    )
-    await client.query("SELECT pg_notify($1, '')", [TOKENS_CHANNEL])
-  })
+  await db.query(
+    `DELETE FROM application_tokens_expired
+     WHERE org_id = $1 AND app_id = $2 AND issued_until <= $3 AND (effective_at >= $4 OR $4 <= $3)`,
+    [orgId, appId, now, effectiveAt],
+  )
+  await db.query(
+    'INSERT INTO application_tokens_expired (org_id, app_id, issued_until, effective_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING',
+    [orgId, appId, now, effectiveAt],
+  )
+  await db.query("SELECT pg_notify($1, '')", [TOKENS_CHANNEL])
 }

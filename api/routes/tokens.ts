@@ -1,5 +1,7 @@
 import { z } from 'zod'
 import { LIMITS } from '../../domain/limits.ts'
+import { expireApplication, expireToken } from '../../storage/revocations.ts'
+import { changeConfiguration } from '../change.ts'
 import { notFound } from '../errors.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { applicationOf } from '../scope.ts'
@@ -15,7 +17,12 @@ const endOf = (body: z.output<typeof tokenExpireIn>): number => Date.now() + (bo
 async function expireAll(call: Call<typeof tokenExpireIn>): Promise<Reply> {
   const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
-  await deps.revocations.expireApplication(caller.orgId, application.id, endOf(await call.body()))
+  const endMs = endOf(await call.body())
+  await changeConfiguration(call, async (client, changed) => {
+    await expireApplication(client, caller.orgId, application.id, endMs)
+    await changed({ operation: 'application.tokens-expired', application })
+  })
+  deps.revocations.changed()
   return { status: 204 }
 }
 
@@ -25,7 +32,12 @@ const TOKEN_ID = /^[\w.:-]{1,256}$/
 async function expireOne(call: Call<typeof tokenExpireIn>): Promise<Reply> {
   const tokenId = call.path['token_id'] ?? ''
   if (!TOKEN_ID.test(tokenId)) throw notFound()
-  await call.deps.revocations.expireToken(call.caller.orgId, tokenId, endOf(await call.body()))
+  const endMs = endOf(await call.body())
+  await changeConfiguration(call, async (client, changed) => {
+    await expireToken(client, call.caller.orgId, tokenId, endMs)
+    await changed({ operation: 'token.expired', objectId: tokenId })
+  })
+  call.deps.revocations.changed()
   return { status: 204 }
 }
 

@@ -65,6 +65,16 @@ test('changes of event types are the organisation’s, and are logged', async ()
   assert.deepEqual(entries[1]?.['fields'], ['deprecated'])
 })
 
+test('the end of tokens is logged', async () => {
+  const { id } = await api.svix.application.create({ name: 'Shop' })
+  await api.call('POST', `/auth/app/${id}/expire-all`, {})
+  await api.call('POST', '/auth/token/some-token/expire', {})
+  const entries = await log()
+  const entryOf = (operation: string) => entries.find((entry) => entry['operation'] === operation)
+  assert.deepEqual([entryOf('token.expired')?.['objectId'], entryOf('token.expired')?.['appId']], ['some-token', null])
+  assert.equal(entryOf('application.tokens-expired')?.['objectId'], id)
+})
+
 test('a change that fails leaves no entry', async () => {
   const uid = `taken-${newId('org')}`
   const { id } = await api.svix.application.create({ name: 'One', uid })

@@ -59,7 +59,7 @@ const at = (path: string) => ({ matches: (one: { path: string }) => one.path ===
 const finished = (taskId: string) =>
   eventually(
     () => service.svix.backgroundTask.get(taskId),
-    (task) => task.status === 'finished',
+    (task) => String(task.status) === 'finished',
   )
 
 test('what becomes of deliveries is told by signed operational webhooks', async () => {
@@ -101,7 +101,7 @@ test('an endpoint is sent what it missed before it was there, and the task ends'
   const endpoint = await service.svix.endpoint.create(app, { url: `${receiver.url}/missing` })
   const begun = await service.svix.endpoint.replayMissing(app, endpoint.id, { since })
   const received = await receiver.waitFor(3, at('/missing'))
-  assert.deepEqual(received.map((one) => one.headers['webhook-id']).sort(), ids.sort())
+  assert.deepEqual(new Set(received.map((one) => one.headers['webhook-id'])), new Set(ids))
   assert.deepEqual((await finished(begun.id)).data, { deliveries: 3 })
 })
 

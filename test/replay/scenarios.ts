@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { Client, Connection } from '@temporalio/client'
 import type { FanOutInput } from '../../domain/fan-out.ts'
-import { FAN_OUT_TASK_QUEUE, fanOutWorkflowId, mailboxWorkflowId, replayWorkflowId } from '../../domain/names.ts'
+import { newId } from '../../domain/ids.ts'
+import { FAN_OUT_TASK_QUEUE, fanOutWorkflowId, mailboxWorkflowId, replayWorkflowId, taskWorkflowId } from '../../domain/names.ts'
+import { insertTask, markTaskStarted } from '../../storage/background-tasks.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
 import { eventually } from '../support/eventually.ts'
 import { startReceiver, type Receiver } from '../support/receiver.ts'
@@ -149,6 +151,28 @@ const replayed: Scenario = async (stage) => {
   return [first!, ...(await fanOutsOf(stage, messageIds, 3)).slice(1)]
 }
 
+/** A background task in steps, and a replay that an operator cancels before its first page. */
+const tasks: Scenario = async (stage) => {
+  const { appId } = await subscribe(stage, [])
+  const orgId = stage.service.organisation
+  const id = newId('qtask')
+  const input = { applicationId: appId, diedBefore: new Date().toISOString() }
+  await insertTask(stage.pool, { id, orgId, appId, task: 'dead-letter.redrive', input })
+  await markTaskStarted(stage.pool, id)
+  const workflow = { taskQueue: FAN_OUT_TASK_QUEUE, workflowId: taskWorkflowId(id) }
+  await stage.client.workflow.start('task', { ...workflow, args: [{ taskId: id }] })
+  const cancelled = newId('qtask')
+  const range = { since: '2026-01-01T00:00:00Z', until: '2026-01-02T00:00:00Z' }
+  const replay = { taskQueue: FAN_OUT_TASK_QUEUE, workflowId: replayWorkflowId(cancelled) }
+  await stage.client.workflow.signalWithStart('replay', {
+    ...replay,
+    args: [{ applicationId: appId, taskId: cancelled, ...range }],
+    signal: 'cancel',
+    signalArgs: [],
+  })
+  return ended(stage, [workflow.workflowId, replay.workflowId])
+}
+
 /** The process that has the requests is gone: after ten seconds the slow lane sends. */
 export const processGone: Scenario = async (stage) => {
   const { appId } = await subscribe(stage, [])
@@ -179,5 +203,6 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   dead,
   parked,
   replayed,
+  tasks,
   'process-gone': processGone,
 }
