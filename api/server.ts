@@ -28,7 +28,7 @@ import { resendingRoutes } from './routes/resending.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { createRoutes, type RouteTable } from './routing.ts'
 
-const ROUTES: RouteTable = {
+export const ROUTES: RouteTable = {
   ...applicationRoutes,
   ...endpointRoutes,
   ...endpointSecretRoutes,
