@@ -5,6 +5,7 @@ import type { ReadinessChecks } from '../api/dependencies.ts'
 import { createApiServer } from '../api/http-server.ts'
 import { createIntake } from '../api/intake.ts'
 import { createApi } from '../api/server.ts'
+import { renewEncryption } from '../storage/renew-encryption.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import type { Parts } from './parts.ts'
 import { createFindFanOut } from './find-fan-out.ts'
@@ -42,8 +43,22 @@ export async function startApiServer(
     await closeServer(server)
     await intake.drained()
   })
+  if (config.previousEncryptionKeys.length > 0) stack.push(startRenewal(parts))
   const { port } = server.address() as AddressInfo
   return `http://${config.host === '0.0.0.0' ? '127.0.0.1' : config.host}:${port}`
+}
+
+/** @returns what stops it */
+function startRenewal({ pool, cipher, log }: Parts): () => Promise<void> {
+  let stopped = false
+  const renewing = renewEncryption(pool, cipher, () => stopped).then(
+    (values) => stopped || log.info({ values }, 'encryption.renewed'),
+    (error: unknown) => log.error({ err: error }, 'encryption.renewal-failed'),
+  )
+  return async () => {
+    stopped = true
+    await renewing
+  }
 }
 
 /** Requests under way are answered; a connection that stays open longer is cut. */

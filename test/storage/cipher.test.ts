@@ -37,3 +37,11 @@ test('a change of any bit, or a cut, is refused', () => {
   for (let length = 0; length < stored.length; length++)
     assert.throws(() => cipher.decrypt(stored.subarray(0, length)), CipherError, `${length}`)
 })
+
+test('what a previous key encrypted is read beside the current one, and new values carry the current key', () => {
+  const rotated = createCipher(`${KEY} renewed`, ['a key in between, of 32 characters', KEY])
+  assert.equal(rotated.decrypt(cipher.encrypt('old')), 'old')
+  assert.equal(rotated.decrypt(rotated.encrypt('new')), 'new')
+  assert.deepEqual(rotated.encrypt('new').subarray(0, 4), rotated.keyId)
+  assert.throws(() => cipher.decrypt(rotated.encrypt('new')), CipherError)
+})
