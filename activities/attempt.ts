@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import { nextDelayMs, spreadOf, type RetryPolicy } from '../domain/backoff.ts'
+import { dress, type Dress } from '../domain/cloud-event.ts'
 import { newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Lane } from '../domain/names.ts'
@@ -66,9 +67,10 @@ export function createMakeAttempt(deps: AttemptDependencies): MakeAttempt {
 
 function send(deps: AttemptDependencies, input: AttemptInput, payload: string, nowMs: number): Promise<AttemptOutcome> {
   const { endpoint, message } = input
+  const dressed = dress(message, payload, endpoint.format)
   let headers: Record<string, string>
   try {
-    headers = requestHeaders(endpoint, message.id, payload, nowMs, deps.svixHeaders)
+    headers = requestHeaders(endpoint, message.id, dressed, nowMs, deps.svixHeaders)
   } catch (error) {
     deps.log.error({ endpointId: endpoint.id, messageId: message.id, err: error }, 'attempt.unsignable')
     return Promise.resolve({ kind: 'blocked', statusCode: 0, body: 'the endpoint has no secret that can sign', durationMs: 0 })
@@ -76,26 +78,20 @@ function send(deps: AttemptDependencies, input: AttemptInput, payload: string, n
   return deps.client.post(input.lane, {
     url: endpoint.url,
     headers,
-    body: payload,
+    body: dressed.body,
     timeoutMs: endpoint.timeoutMs ?? deps.requestTimeoutMs,
     signal: input.signal,
   })
 }
 
-function requestHeaders(
-  endpoint: CachedEndpoint,
-  messageId: string,
-  payload: string,
-  nowMs: number,
-  svix: boolean,
-): Record<string, string> {
+function requestHeaders(endpoint: CachedEndpoint, messageId: string, dressed: Dress, nowMs: number, svix: boolean): Record<string, string> {
   const live = endpoint.secrets.filter((one) => one.expiresAtMs === null || one.expiresAtMs > nowMs)
   if (live.length === 0) throw new Error('no live secret')
   const signers = live.map((one) => signerFor(one.secret))
-  const signed = signMessage(signers, messageId, Math.floor(nowMs / 1000), payload)
+  const signed = signMessage(signers, messageId, Math.floor(nowMs / 1000), dressed.body)
   const headers: Record<string, string> = {
     ...endpoint.headers,
-    'content-type': 'application/json',
+    ...dressed.headers,
     'user-agent': 'Tidings/0.1',
     ...signed,
   }

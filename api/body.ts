@@ -34,7 +34,11 @@ export function readBody(request: IncomingMessage): Promise<Buffer> {
  * @throws {ValidationError} where it is not JSON, or nested deeper than 64 levels
  */
 export async function readJson(request: IncomingMessage): Promise<unknown> {
-  const body = await readBody(request)
+  return parseJson(await readBody(request))
+}
+
+/** @throws {ValidationError} as `readJson` */
+export function parseJson(body: Buffer): unknown {
   if (isTooDeep(body)) throw notJson(`Nested deeper than ${LIMITS.jsonDepthMax} levels`)
   try {
     return JSON.parse(body.toString('utf8')) as unknown

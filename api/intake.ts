@@ -52,7 +52,8 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
   })
   return {
     async accept(message) {
-      const acceptance = message.deliverAtMs === undefined ? await commits.add(message) : (await commitTogether(deps, [message]))[0]
+      const isPlain = message.deliverAtMs === undefined && message.envelope === undefined
+      const acceptance = isPlain ? await commits.add(message) : (await commitTogether(deps, [message]))[0]
       if (acceptance === 'repeated') throw new RepeatedKeyError('a message was published with this idempotency key before')
       if (acceptance === 'conflict') throw new EventIdConflictError(`a message with eventId ${message.eventId} exists already`)
     },

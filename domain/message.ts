@@ -1,3 +1,4 @@
+import type { Envelope } from './cloud-event.ts'
 import type { AttemptTrigger } from './outcome.ts'
 
 /** A message that has passed validation and waits to be committed. */
@@ -16,6 +17,7 @@ export interface NewMessage {
   readonly idempotencyKey?: string | undefined
   /** When it is to be delivered; absent: at once. */
   readonly deliverAtMs?: number | undefined
+  readonly envelope?: Envelope | undefined
 }
 
 /** One message to be sent (again) to one endpoint, its filters bypassed. */

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Logger } from 'pino'
+import type { CloudEventFormat } from '../domain/cloud-event.ts'
 import { toPatterns, type PayloadFilter, type Subscription } from '../domain/routing.ts'
 import type { Cipher } from './cipher.ts'
 import { compileFilter } from './payload-filter.ts'
@@ -27,6 +28,7 @@ export interface CachedEndpoint extends Subscription {
   readonly url: string
   readonly host: string
   readonly timeoutMs: number | null
+  readonly format: CloudEventFormat | null
   readonly retryScheduleMs: readonly number[] | null
   readonly headers: Readonly<Record<string, string>>
   readonly secrets: readonly CachedSecret[]
@@ -132,6 +134,7 @@ interface EndpointRow {
   retry_schedule_ms: number[] | null
   timeout_ms: number | null
   filter: string | null
+  format: CloudEventFormat | null
   secrets: Buffer[] | null
   expiries: (Date | null)[] | null
 }
@@ -139,7 +142,7 @@ interface EndpointRow {
 async function loadEndpoints(deps: ConfigCacheDependencies, appId: string): Promise<CachedEndpoints> {
   const { rows } = await deps.pool.query<EndpointRow>({
     name: 'cache-endpoints',
-    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.timeout_ms, e.filter,
+    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.timeout_ms, e.filter, e.format,
         s.secrets, s.expiries
       FROM endpoint e
       LEFT JOIN (
@@ -167,6 +170,7 @@ function toEndpoint(row: EndpointRow, { cipher, log }: ConfigCacheDependencies):
     channels: row.channels,
     filter: row.filter === null ? null : filterOf(row.id, row.filter, log),
     timeoutMs: row.timeout_ms,
+    format: row.format,
     retryScheduleMs: row.retry_schedule_ms,
     headers: row.headers_cipher === null ? {} : (JSON.parse(cipher.decrypt(row.headers_cipher)) as Record<string, string>),
     secrets: (row.secrets ?? []).map((secret, i) => ({

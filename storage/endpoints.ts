@@ -1,3 +1,4 @@
+import type { CloudEventFormat } from '../domain/cloud-event.ts'
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from './page.ts'
 import type { Queryable } from './pool.ts'
 
@@ -38,6 +39,8 @@ export interface Endpoint {
   readonly priority: Priority
   /** Null sends every event in a request of its own. */
   readonly batching: Batching | null
+  /** Null sends the payload as it is. */
+  readonly format: CloudEventFormat | null
   readonly createdAt: Date
   readonly updatedAt: Date
 }
@@ -48,7 +51,7 @@ export type EndpointFields = Omit<Endpoint, 'id' | 'appId' | 'createdAt' | 'upda
 /** The columns of an endpoint under the alias e. */
 export const ENDPOINT_COLUMNS = `e.id, e.app_id AS "appId", e.uid, e.url, e.description, e.version, e.disabled,
   e.event_types AS "eventTypes", e.channels, e.throttle_rate AS "throttleRate", e.metadata, e.retry_schedule_ms AS "retryScheduleMs",
-  e.timeout_ms AS "timeoutMs", e.filter, e.ordering, e.priority, e.batching, e.created_at AS "createdAt", e.updated_at AS "updatedAt"`
+  e.timeout_ms AS "timeoutMs", e.filter, e.ordering, e.priority, e.batching, e.format, e.created_at AS "createdAt", e.updated_at AS "updatedAt"`
 
 /** The live endpoint of this application by id or uid. */
 export async function findEndpoint(
@@ -83,6 +86,7 @@ function fieldValues(fields: EndpointFields): unknown[] {
     fields.ordering,
     fields.priority,
     fields.batching === null ? null : JSON.stringify(fields.batching),
+    fields.format,
   ]
 }
 
@@ -96,8 +100,8 @@ export async function insertEndpoint(
 ): Promise<Endpoint> {
   const { rows } = await db.query<Endpoint>(
     `INSERT INTO endpoint AS e (id, app_id, uid, url, description, version, disabled, event_types, channels, throttle_rate, metadata,
-       retry_schedule_ms, timeout_ms, filter, ordering, priority, batching, headers_cipher, disabled_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, CASE WHEN $7 THEN now() END)
+       retry_schedule_ms, timeout_ms, filter, ordering, priority, batching, format, headers_cipher, disabled_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, CASE WHEN $7 THEN now() END)
      RETURNING ${ENDPOINT_COLUMNS}`,
     [id, appId, ...fieldValues(fields), headersCipher],
   )
@@ -108,7 +112,7 @@ export async function insertEndpoint(
 export async function updateEndpoint(db: Queryable, id: string, fields: EndpointFields): Promise<Endpoint> {
   const { rows } = await db.query<Endpoint>(
     `UPDATE endpoint e SET uid = $2, url = $3, description = $4, version = $5, disabled = $6, event_types = $7, channels = $8,
-       throttle_rate = $9, metadata = $10, retry_schedule_ms = $11, timeout_ms = $12, filter = $13, ordering = $14, priority = $15, batching = $16,
+       throttle_rate = $9, metadata = $10, retry_schedule_ms = $11, timeout_ms = $12, filter = $13, ordering = $14, priority = $15, batching = $16, format = $17,
        disabled_at = CASE WHEN disabled = $6 THEN disabled_at ELSE now() END, updated_at = now()
      WHERE id = $1 RETURNING ${ENDPOINT_COLUMNS}`,
     [id, ...fieldValues(fields)],

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import type { Envelope } from '../domain/cloud-event.ts'
 import type { RoutedMessage } from '../domain/routing.ts'
 import type { Pool } from './pool.ts'
 
@@ -8,6 +9,7 @@ export interface StoredMessage extends RoutedMessage {
   readonly appId: string
   /** Null once expunged or expired. */
   readonly payload: string | null
+  readonly envelope?: Envelope | undefined
   /** By the publisher: its own deliveries are neither begun nor retried. */
   readonly cancelled?: boolean
 }
@@ -34,6 +36,7 @@ interface MessageRow {
   payload: string | null
   created_at: Date
   cancelled: boolean
+  envelope: Envelope | null
 }
 
 /** Reads messages in one statement; those that do not exist (yet) are absent from the map. */
@@ -49,7 +52,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
   const { rows } = await pool.query<MessageRow>({
     name: 'messages-by-id',
     text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at,
-        cancelled_at IS NOT NULL AS cancelled
+        cancelled_at IS NOT NULL AS cancelled, envelope
       FROM message WHERE id = ANY($1::text[])`,
     values: [missing],
   })
@@ -62,6 +65,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
       payload: row.payload,
       createdAtMs: row.created_at.getTime(),
       cancelled: row.cancelled,
+      envelope: row.envelope ?? undefined,
     }
     found.set(row.id, message)
     cache.set(row.id, message)

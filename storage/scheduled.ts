@@ -32,12 +32,23 @@ export async function storeTogether(pool: Pool, messages: readonly NewMessage[])
     return await inTransaction(pool, async (client) => {
       const { accepted, repeated } = await acceptMessages(client, messages, false, 0)
       if (accepted.size < messages.length) throw new NotAllStored({ accepted, repeated, wakeAtMs: undefined })
+      await storeEnvelopes(client, messages)
       return { accepted, repeated, wakeAtMs: await moveToSchedule(client, messages) }
     })
   } catch (error) {
     if (error instanceof NotAllStored) return error.result
     throw error
   }
+}
+
+async function storeEnvelopes(db: Queryable, messages: readonly NewMessage[]): Promise<void> {
+  const dressed = messages.filter((message) => message.envelope !== undefined)
+  if (dressed.length === 0) return
+  await db.query({
+    name: 'message-envelopes',
+    text: 'UPDATE message SET envelope = t.envelope FROM unnest($1::text[], $2::jsonb[]) AS t (id, envelope) WHERE message.id = t.id',
+    values: [dressed.map((message) => message.id), dressed.map((message) => JSON.stringify(message.envelope))],
+  })
 }
 
 /** Takes what has a time out of the outbox, where the same transaction has put it. @returns when the schedule must be woken */

@@ -1,11 +1,13 @@
 import type { Request, Response } from 'express'
 import type { z } from 'zod'
+import type { CloudEventAttributes, Envelope } from '../../domain/cloud-event.ts'
 import { newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { NewMessage } from '../../domain/message.ts'
 import type { StoredMessage } from '../../storage/history/messages.ts'
 import type { Authenticate, Caller } from '../auth.ts'
-import { readJson } from '../body.ts'
+import { readBody, readJson } from '../body.ts'
+import { isCloudEvent, readCloudEvent } from '../cloud-events.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { notFound } from '../errors.ts'
 import { idempotencyKeyOf, type Idempotency } from '../idempotency.ts'
@@ -55,19 +57,28 @@ async function publishOne(
   { withContent, idempotencyKey }: { withContent: boolean; idempotencyKey: string | undefined },
 ): Promise<string> {
   const appName = request.params.app_id
-  const [application, body] = await Promise.all([cachedApplicationOf(deps, caller, appName), readJson(request)])
-  const input = parseBody(messageIn, body)
+  const reading = isCloudEvent(request.headers) ? readBody(request) : readJson(request)
+  const [application, body] = await Promise.all([cachedApplicationOf(deps, caller, appName), reading])
+  const event = body instanceof Buffer ? readCloudEvent(request.headers, body) : undefined
+  const input = parseBody(messageIn, event === undefined ? body : event.body)
   if (application === undefined && !input.application) throw notFound()
   const appId = application?.id ?? (await findOrCreateApplication({ deps, caller }, appName, input.application)).id
-  const message = newMessageOf(input, appId, idempotencyKey)
+  const message = newMessageOf(input, appId, { idempotencyKey, attributes: event?.attributes })
   await deps.intake.accept(message)
   return acceptedJson(message, input, withContent)
 }
 
 type MessageIn = z.output<typeof messageIn>
 
+/** What of a request is not in its body. */
+interface MessageExtras {
+  readonly idempotencyKey?: string | undefined
+  /** Of a CloudEvent. */
+  readonly attributes?: CloudEventAttributes | undefined
+}
+
 /** The message that is stored. What is scheduled keeps its payload as long after its time as others after their acceptance. */
-export function newMessageOf(input: MessageIn, appId: string, idempotencyKey?: string): NewMessage {
+export function newMessageOf(input: MessageIn, appId: string, more: MessageExtras = {}): NewMessage {
   const nowMs = Date.now()
   const deliverAtMs = input.deliverAt !== null && input.deliverAt !== undefined && input.deliverAt > nowMs ? input.deliverAt : undefined
   return {
@@ -79,9 +90,15 @@ export function newMessageOf(input: MessageIn, appId: string, idempotencyKey?: s
     payload: input.transformationsParams?.rawPayload ?? JSON.stringify(input.payload),
     createdAtMs: nowMs,
     expiresAtMs: (deliverAtMs ?? nowMs) + (input.payloadRetentionPeriod ?? LIMITS.payloadRetentionMaxDays) * DAY_MS,
-    idempotencyKey,
+    idempotencyKey: more.idempotencyKey,
     deliverAtMs,
+    envelope: envelopeOf(input, more.attributes),
   }
+}
+
+function envelopeOf({ transformationsParams: raw }: MessageIn, attributes: CloudEventAttributes | undefined): Envelope | undefined {
+  const contentType = typeof raw?.rawPayload === 'string' ? (raw.headers?.['content-type'] ?? undefined) : undefined
+  return contentType === undefined && attributes === undefined ? undefined : { contentType, attributes }
 }
 
 /** The answer for an accepted message, as JSON text. */

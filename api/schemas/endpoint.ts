@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { CLOUD_EVENT_FORMATS } from '../../domain/cloud-event.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { ORDERINGS, PRIORITIES, type Endpoint, type EndpointFields } from '../../storage/endpoints.ts'
 import { compileFilter, FilterError } from '../../storage/payload-filter.ts'
@@ -81,6 +82,7 @@ function filterProblem(text: string): string | undefined {
   }
 }
 
+const format = z.enum(CLOUD_EVENT_FORMATS).meta({ description: 'CloudEvents 1.0 instead of the payload as it is' })
 const ordering = z.enum(ORDERINGS)
 const priority = z.enum(PRIORITIES)
 const batching = z
@@ -106,6 +108,7 @@ const fields = {
   ordering: ordering.default('none'),
   priority: priority.default('medium'),
   batching: batching.nullish().default(null),
+  format: format.nullish().default(null),
 }
 
 /** What older clients call the fields. */
@@ -133,6 +136,7 @@ export const endpointPatch = aliased(
     ordering: ordering.optional(),
     priority: priority.optional(),
     batching: batching.nullable().optional(),
+    format: format.nullable().optional(),
   }),
 ).meta({ id: 'EndpointPatch' })
 
@@ -163,6 +167,7 @@ export const endpointOut = z
     ordering,
     priority,
     batching: batching.nullable(),
+    format: format.nullable(),
   })
   .meta({ id: 'EndpointOut' })
 export const endpointList = listOf('EndpointOut', endpointOut)
@@ -215,5 +220,6 @@ export function showEndpoint(endpoint: Endpoint) {
     ordering: endpoint.ordering,
     priority: endpoint.priority,
     batching: endpoint.batching,
+    format: endpoint.format,
   }
 }

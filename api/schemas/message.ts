@@ -7,7 +7,7 @@ import type { StoredMessage } from '../../storage/history/messages.ts'
 import { STATUS_FAIL, STATUS_PENDING, STATUS_SENDING, STATUS_SUCCESS, TRIGGER_MANUAL, TRIGGER_SCHEDULED } from '../../domain/outcome.ts'
 import { applicationIn } from './application.ts'
 import { destinationFields } from './endpoint.ts'
-import { name, names, SHAPE, uid } from './names.ts'
+import { mediaType, name, names, SHAPE, uid } from './names.ts'
 import { aliased } from './parse.ts'
 import { listOf, shownId, shownInteger, shownName, shownNames, shownTime, shownUrl } from './replies.ts'
 import { time } from './time.ts'
@@ -46,6 +46,9 @@ export const messageIn = aliased(
         rawPayload: z
           .string()
           .refine((text) => !text.includes('\0'), 'NUL is not allowed')
+          .nullish(),
+        headers: z
+          .looseObject({ 'content-type': mediaType.nullish().meta({ description: 'Of the raw payload, where that is not JSON' }) })
           .nullish(),
       })
       .nullish(),

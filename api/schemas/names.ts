@@ -95,3 +95,8 @@ export function positiveU16(tooSmall: string) {
 
 /** Messages a second. */
 export const throttleRate = positiveU16('Rate limits must be at least one if set')
+
+const MEDIA_TYPE = /^[\w!#$&^.+-]{1,127}\/[\w!#$&^.+-]{1,127}( ?; ?[\w-]{1,63}=([\w.+:/-]{1,127}|"[ !#-[\]-~]{0,127}")){0,4}$/
+
+/** A content type with its parameters. */
+export const mediaType = z.string().regex(MEDIA_TYPE, 'Not a content type')

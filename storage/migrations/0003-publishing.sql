@@ -3,10 +3,14 @@ ALTER TABLE endpoint
   ADD COLUMN filter   text,
   ADD COLUMN ordering text NOT NULL DEFAULT 'none' CHECK (ordering IN ('none', 'fifo')),
   ADD COLUMN priority text NOT NULL DEFAULT 'medium' CHECK (priority IN ('high', 'medium', 'low')),
+  -- Null: the payload as it is.
+  ADD COLUMN format   text CHECK (format IN ('cloudevents-structured', 'cloudevents-binary')),
   -- {"maxEvents", "lingerMs"}; null sends every event in a request of its own.
   ADD COLUMN batching jsonb;
 
 ALTER TABLE message
+  -- {"contentType", "attributes"}: what is not JSON, or was published as a CloudEvent; null for all others.
+  ADD COLUMN envelope     jsonb,
   -- When the publisher wants it to be delivered; null: at once.
   ADD COLUMN deliver_at   timestamptz,
   -- From then on its own deliveries are not retried, and not begun.

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import { Webhook } from 'standardwebhooks'
 import { LANES } from '../../domain/names.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
 import { storeTogether } from '../../storage/scheduled.ts'
@@ -74,6 +75,27 @@ test('a batch is delivered', async () => {
   await receiver.waitFor(100, at('/batch'))
   assert.deepEqual(new Set(idsAt('/batch')), new Set((json['data'] as { id: string }[]).map((one) => one.id)))
   assert.equal(idsAt('/batch').length, 100)
+})
+
+test('an endpoint gets CloudEvents in the mode that it asks for, signed as they are sent', async () => {
+  const modes = { '/structured': 'cloudevents-structured', '/binary': 'cloudevents-binary', '/plain': null }
+  const app = (await service.svix.application.create({ name: 'modes' })).id
+  const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
+  for (const [path, format] of Object.entries(modes))
+    await call('POST', `/app/${app}/endpoint`, { url: `${receiver.url}${path}`, format, secret })
+  const response = await fetch(`${service.url}/api/v1/app/${app}/msg`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${service.token}`, 'content-type': 'application/cloudevents+json' },
+    body: JSON.stringify({ specversion: '1.0', id: 'ce-1', source: 'https://shop.example', type: 'order.placed', data: { n: 1 } }),
+  })
+  assert.equal(response.status, 202)
+  const arrived = await receiver.waitFor(3, { matches: (one) => one.path in modes })
+  for (const { headers, body } of arrived) new Webhook(secret).verify(body, headers)
+  const [structured, binary, plain] = Object.keys(modes).map((path) => arrived.find((one) => one.path === path)!)
+  const event = JSON.parse(structured!.body) as Record<string, unknown>
+  assert.deepEqual([event['id'], event['source'], event['type'], event['data']], ['ce-1', 'https://shop.example', 'order.placed', { n: 1 }])
+  assert.deepEqual([binary!.body, binary!.headers['ce-id'], binary!.headers['ce-source']], ['{"n":1}', 'ce-1', 'https://shop.example'])
+  assert.deepEqual([plain!.body, plain!.headers['content-type'], plain!.headers['ce-id']], ['{"n":1}', 'application/json', undefined])
 })
 
 test('a message is delivered at its time, the earlier one first, whichever was published first', async () => {

@@ -1,0 +1,95 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import { z } from 'zod'
+import type { CloudEventAttributes } from '../domain/cloud-event.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { parseJson } from './body.ts'
+import { ValidationError } from './errors.ts'
+import { mediaType } from './schemas/names.ts'
+import { parseBody } from './schemas/parse.ts'
+
+/** An event that was published as a CloudEvent: the body of an ordinary publish, and the attributes that this has no place for. */
+export interface PublishedCloudEvent {
+  readonly body: unknown
+  readonly attributes: CloudEventAttributes
+}
+
+const STRUCTURED = /^application\/cloudevents\+json\b/i
+
+/** Whether the request carries a CloudEvent, in structured or in binary mode. */
+export function isCloudEvent(headers: IncomingHttpHeaders): boolean {
+  return headers['ce-specversion'] !== undefined || (headers['content-type'] !== undefined && STRUCTURED.test(headers['content-type']))
+}
+
+const cloudEvent = z
+  .object({
+    specversion: z.literal('1.0'),
+    id: z.string().min(1),
+    source: z.string().min(1).max(LIMITS.urlMaxChars),
+    type: z.string().min(1),
+    datacontenttype: mediaType.optional(),
+    data: z.unknown(),
+    data_base64: z.undefined('Binary data cannot be published').optional(),
+  })
+  .catchall(z.unknown())
+
+/** Attributes with names of their own in a message. */
+const KNOWN = new Set(['specversion', 'type', 'datacontenttype', 'data', 'data_base64'])
+
+/**
+ * Reads a CloudEvent: `type` becomes the event type, `id` the event id, `data` the payload. What is not an object of JSON is
+ * a raw payload with its content type.
+ * @throws {ValidationError}
+ */
+export function readCloudEvent(headers: IncomingHttpHeaders, body: Buffer): PublishedCloudEvent {
+  const isStructured = STRUCTURED.test(headers['content-type'] ?? '')
+  const event = parseBody(cloudEvent, isStructured ? parseJson(body) : fromHeaders(headers, body))
+  const contentType = event.datacontenttype ?? 'application/json'
+  const attributes = Object.fromEntries(
+    Object.entries(event).filter((entry): entry is [string, string | number | boolean] => isAttribute(...entry)),
+  )
+  if (Buffer.byteLength(JSON.stringify(attributes)) > LIMITS.metadataMaxBytes)
+    throw refuse(`Attributes take ${LIMITS.metadataMaxBytes} bytes at most`)
+  return { attributes, body: { eventType: event.type, eventId: event.id, ...payloadOf(event.data, contentType) } }
+}
+
+function isAttribute(name: string, value: unknown): boolean {
+  const isScalar = typeof value === 'string' || typeof value === 'boolean' || Number.isInteger(value)
+  return isScalar && !KNOWN.has(name) && /^[a-z0-9]{1,20}$/.test(name)
+}
+
+function payloadOf(data: unknown, contentType: string): object {
+  if (/^application\/json\b/i.test(contentType) && typeof data === 'object' && data !== null && !Array.isArray(data))
+    return { payload: data }
+  const rawPayload = typeof data === 'string' && !/\bjson\b/i.test(contentType) ? data : JSON.stringify(data ?? null)
+  return { payload: {}, transformationsParams: { rawPayload, headers: { 'content-type': contentType } } }
+}
+
+/** The event of a request in binary mode, as it would be in structured mode. */
+function fromHeaders(headers: IncomingHttpHeaders, body: Buffer): object {
+  const attributes = Object.entries(headers).flatMap<[string, string]>(([name, value]) =>
+    name.startsWith('ce-') && typeof value === 'string' ? [[name.slice('ce-'.length), decodeValue(value)]] : [],
+  )
+  const contentType = headers['content-type'] ?? 'application/json'
+  const data = /^application\/(.+\+)?json\b/i.test(contentType) ? parseJson(body) : parseText(body)
+  return { ...Object.fromEntries(attributes), datacontenttype: contentType, data }
+}
+
+function decodeValue(value: string): string {
+  try {
+    return decodeURIComponent(value)
+  } catch {
+    return value
+  }
+}
+
+function refuse(msg: string): ValidationError {
+  return new ValidationError([{ loc: ['body'], msg, type: 'value_error.jsondecode' }])
+}
+
+function parseText(body: Buffer): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(body)
+  } catch {
+    throw refuse('The data must be text in UTF-8')
+  }
+}
