@@ -2,7 +2,14 @@ import { randomBytes } from 'node:crypto'
 import { Client, Connection } from '@temporalio/client'
 import type { FanOutInput } from '../../domain/fan-out.ts'
 import { newId } from '../../domain/ids.ts'
-import { FAN_OUT_TASK_QUEUE, fanOutWorkflowId, mailboxWorkflowId, replayWorkflowId, taskWorkflowId } from '../../domain/names.ts'
+import {
+  FAN_OUT_TASK_QUEUE,
+  fanOutWorkflowId,
+  mailboxWorkflowId,
+  replayWorkflowId,
+  SCHEDULE_WORKFLOW_ID,
+  taskWorkflowId,
+} from '../../domain/names.ts'
 import { insertTask, markTaskStarted } from '../../storage/background-tasks.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
 import { eventually } from '../support/eventually.ts'
@@ -173,6 +180,16 @@ const tasks: Scenario = async (stage) => {
   return ended(stage, [workflow.workflowId, replay.workflowId])
 }
 
+/** The second message is due before the first: the schedule is woken. */
+const scheduled: Scenario = async (stage) => {
+  const { appId } = await subscribe(stage, ['/scheduled'])
+  const later = (ms: number) => ({ eventType: 'invoice.paid', payload: {}, deliverAt: new Date(Date.now() + ms) })
+  await stage.service.svix.message.create(appId, later(2000))
+  await stage.service.svix.message.create(appId, later(1000))
+  await stage.receiver.waitFor(2, { matches: (one) => one.path === '/scheduled' })
+  return ended(stage, [SCHEDULE_WORKFLOW_ID])
+}
+
 /** The process that has the requests is gone: after ten seconds the slow lane sends. */
 export const processGone: Scenario = async (stage) => {
   const { appId } = await subscribe(stage, [])
@@ -204,5 +221,6 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   parked,
   replayed,
   tasks,
+  scheduled,
   'process-gone': processGone,
 }
