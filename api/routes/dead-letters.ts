@@ -1,6 +1,6 @@
 import { isId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
-import { deadLetterCursor, listDeadLetters, redriveDeadLetters, type Redrive } from '../../storage/history/dead-letters.ts'
+import { deadLetterCursor, listDeadLetters, readClock, redriveDeadLetters, type Redrive } from '../../storage/history/dead-letters.ts'
 import { idOrUid, idsOf, orderedPage } from '../parameters.ts'
 import { pageReply, readPage } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
@@ -32,7 +32,7 @@ async function redrive(call: Call<typeof redriveIn>): Promise<Reply> {
     applicationId: application.id,
     endpointId,
     messageIds: input.messageIds ?? undefined,
-    diedBefore: new Date().toISOString(),
+    diedBefore: await readClock(deps.pool),
   }
   let redriven = 0
   while (redriven < LIMITS.redriveMaxPerRequest) {

@@ -62,8 +62,14 @@ export interface Redrive {
   readonly applicationId: string
   readonly endpointId?: string | undefined
   readonly messageIds?: readonly string[] | undefined
-  /** ISO 8601: those that died before. What dies again stays, or putting back would not end. */
+  /** Those that died before, by Postgres's clock. What dies again stays, or putting back would not end. */
   readonly diedBefore: string
+}
+
+/** @returns the time by Postgres's clock, which dead letters are dated by */
+export async function readClock(db: Queryable): Promise<string> {
+  const { rows } = await db.query<{ now: string }>('SELECT clock_timestamp()::text AS now')
+  return rows[0]!.now
 }
 
 /**

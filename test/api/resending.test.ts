@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { ReplayRequest } from '../../domain/message.ts'
+import { LIMITS } from '../../domain/limits.ts'
+import { redriveSome, type Redrive } from '../../storage/history/dead-letters.ts'
 import { startApi, type Harness } from './harness.ts'
 import { createRecorded, type Recorded } from './recorded.ts'
 
@@ -135,6 +137,31 @@ test('dead letters are listed, paged and redriven with the whole schedule; those
     [gone],
   )
   assert.equal((await api.call('GET', `${path}?iterator=nonsense`)).status, 422)
+})
+
+test('what is more than one request puts back is put back in the background', async () => {
+  const target = (await api.svix.endpoint.create(app, { url: 'https://example.com/f' })).id
+  const letters = LIMITS.redriveMaxPerRequest + 30
+  await api.pool.query(
+    `WITH letter AS (
+       INSERT INTO message (id, app_id, event_type, payload, expires_at)
+       SELECT 'msg_many' || lpad(n::text, 23, '0'), $1, 'many', '{}', now() + interval '1 day' FROM generate_series(1, $3::int) AS n RETURNING id
+     )
+     INSERT INTO delivery (message_id, endpoint_id, app_id, state, attempts, group_id, updated_at)
+     SELECT id, $2, $1, 'dead', 13, id, now() - interval '1 s' FROM letter`,
+    [app, target, letters],
+  )
+  const { json } = await api.call('POST', `/app/${app}/dead-letter/redrive`, { endpointId: target })
+  assert.deepEqual([json['redriven'], json.done], [LIMITS.redriveMaxPerRequest, false])
+  const { id, input } = api.tasks.at(-1)!
+  assert.equal(json['taskId'], id)
+  // What dies while the task runs stays.
+  await delivery(await publish('dies.later'), target, 'dead')
+  assert.deepEqual(await redriveSome(api.pool, id, input as Redrive), { done: true })
+  const task = await api.svix.backgroundTask.get(id)
+  assert.deepEqual([String(task.status), task.data], ['finished', { redriven: letters }])
+  const { rowCount } = await api.pool.query('SELECT FROM outbox WHERE endpoint_id = $1', [target])
+  assert.equal(rowCount, letters)
 })
 
 test('two redrives at a time put each dead letter back once', async () => {
