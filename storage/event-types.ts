@@ -108,3 +108,9 @@ export async function listEventTypes(db: Queryable, orgId: string, filter: Event
   )
   return cutPage(rows, page)
 }
+
+/** @returns how many event types the organisation has, archived ones among them */
+export async function countEventTypes(db: Queryable, orgId: string): Promise<number> {
+  const { rows } = await db.query<{ count: number }>('SELECT count(*) AS count FROM event_type WHERE org_id = $1', [orgId])
+  return rows[0]!.count
+}

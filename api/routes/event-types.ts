@@ -1,5 +1,7 @@
+import { LIMITS } from '../../domain/limits.ts'
 import {
   archiveEventType,
+  countEventTypes,
   expungeEventType,
   findEventType,
   insertEventType,
@@ -55,6 +57,9 @@ async function insert(
   name: string,
   fields: EventTypeFields,
 ): Promise<EventType | undefined> {
+  if ((await countEventTypes(db, orgId)) >= LIMITS.eventTypesPerOrganisation) {
+    throw new ApiError('limit_reached', `An organisation has at most ${LIMITS.eventTypesPerOrganisation} event types`)
+  }
   const created = await insertEventType(db, orgId, name, fields)
   if (created !== undefined) await changed({ operation: 'event-type.created', objectId: name, fields: Object.keys(fields).sort() })
   return created

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { startApi, type Harness } from './harness.ts'
+import { createToken } from '../../api/token.ts'
+import { newId } from '../../domain/ids.ts'
+import { JWT_SECRET, startApi, type Harness } from './harness.ts'
 
 let api: Harness
 before(async () => {
@@ -62,4 +64,17 @@ test('a description is required and names follow the pattern', async () => {
     'name',
     '__all__',
   ])
+})
+
+test('an organisation has 10,000 event types at most; others are not counted', async () => {
+  const owner = newId('org')
+  const token = await createToken({ secret: JWT_SECRET, subject: owner })
+  await api.pool.query("INSERT INTO event_type (org_id, name, description) SELECT $1, 'type.' || i, '' FROM generate_series(1, 9999) i", [
+    owner,
+  ])
+  const create = (name: string, as = token) => api.call('POST', '/event-type', { name, description: 'd' }, as)
+  assert.equal((await create('the.last')).status, 201)
+  const { status, json } = await create('one.more')
+  assert.deepEqual([status, json.code], [400, 'limit_reached'])
+  assert.equal((await create('one.more', api.token)).status, 201)
 })
