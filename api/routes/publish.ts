@@ -115,7 +115,7 @@ export const publishing: Operation = {
   summary: 'Create Message',
   tag: 'Message',
   description:
-    'Accepts an event for delivery to every endpoint that takes it. 202 follows its commit: from then on it is delivered or dead-lettered.',
+    'Accepts an event for delivery to every endpoint that takes it. 202 follows its commit: from then on it is delivered or dead-lettered. CloudEvents 1.0 are taken too, in structured and in binary mode.',
   query: { with_content: flag('When `true` message payloads are included in the response', true) },
   body: messageIn,
   replies: { 202: messageOut },

@@ -31,7 +31,8 @@ const LIVE_PAYLOAD = 'CASE WHEN m.expires_at > now() THEN m.payload END'
 
 /** @returns the columns of a message under the alias m */
 export function messageColumns(withPayload: boolean): string {
-  const columns = 'm.id, m.app_id AS "appId", m.event_type AS "eventType", m.event_id AS "eventId", m.channels, m.created_at AS "createdAt", m.deliver_at AS "deliverAt"'
+  const columns =
+    'm.id, m.app_id AS "appId", m.event_type AS "eventType", m.event_id AS "eventId", m.channels, m.created_at AS "createdAt", m.deliver_at AS "deliverAt"'
   return withPayload ? `${columns}, ${LIVE_PAYLOAD} AS payload` : columns
 }
 
