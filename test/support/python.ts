@@ -15,7 +15,9 @@ export function pythonFolder(): string | undefined {
 
 /** Runs one of its programs. @returns the exit code and all that it printed */
 export function runPython(folder: string, program: string, args: readonly string[]): Promise<{ code: number | null; output: string }> {
-  const child = spawn(join(folder, 'bin', program), args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  // Hypothesis, which schemathesis is built on, would otherwise keep its tables where it is started.
+  const env = { ...process.env, HYPOTHESIS_STORAGE_DIRECTORY: join(folder, 'hypothesis') }
+  const child = spawn(join(folder, 'bin', program), args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
   child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
   child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))
