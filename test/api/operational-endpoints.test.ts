@@ -67,10 +67,14 @@ test('every change of an endpoint is told', async () => {
   await api.svix.endpoint.patch(application.id, endpoint.id, { disabled: false })
   await api.svix.endpoint.delete(application.id, endpoint.id)
   const events = await told()
-  assert.deepEqual(
-    events.map((event) => event.type).sort(),
-    ['endpoint.created', 'endpoint.deleted', 'endpoint.disabled', 'endpoint.enabled', 'endpoint.updated', 'endpoint.updated'],
-  )
+  assert.deepEqual(events.map((event) => event.type).sort(), [
+    'endpoint.created',
+    'endpoint.deleted',
+    'endpoint.disabled',
+    'endpoint.enabled',
+    'endpoint.updated',
+    'endpoint.updated',
+  ])
   const { id: appId, uid: appUid } = application
   const dataOf = (type: string) => events.find((event) => event.type === type)?.data
   assert.deepEqual(dataOf('endpoint.created'), { appId, appUid, endpointId: endpoint.id, endpointUid: 'mine' })
