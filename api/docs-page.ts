@@ -121,6 +121,6 @@ export function docsPage(document: ApiDocument): string {
   return `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>${escape(title)}</title><link rel="stylesheet" href="/docs/style.css"></head><body>
 <h1>${escape(title)} ${escape(version)}</h1><p>${prose(description)}
-The same as <a href="/api/v1/openapi.json">OpenAPI document</a>.</p>
+The same as an <a href="/api/v1/openapi.json">OpenAPI document</a>.</p>
 ${sections.join('\n')}<h2>Schemas</h2>${Object.entries(document.components.schemas).map(schemaSection).join('\n')}</body></html>`
 }

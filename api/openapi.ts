@@ -59,7 +59,6 @@ const ERRORS = {
   422: { name: 'ValidationError', schema: validationErrorOut, text: 'The body or the query is not valid' },
   429: { name: 'TooManyRequests', schema: httpErrorOut, text: 'Too many requests; `Retry-After` says when to come back' },
   500: { name: 'InternalError', schema: internalErrorOut, text: 'An error inside, of which nothing is told' },
-  501: { name: 'NotImplemented', schema: httpErrorOut, text: 'Not supported' },
   503: { name: 'Unavailable', schema: httpErrorOut, text: 'The server is stopping, or cannot reach its database' },
 } as const
 
@@ -67,7 +66,7 @@ type ErrorStatus = keyof typeof ERRORS
 
 function errorsOf({ access, body }: Operation): readonly ErrorStatus[] {
   if (access === 'anyone') return [500]
-  return body === undefined ? [400, 401, 403, 404, 409, 422, 429, 500, 501, 503] : [400, 401, 403, 404, 409, 413, 422, 429, 500, 501, 503]
+  return body === undefined ? [400, 401, 403, 404, 409, 422, 429, 500, 503] : [400, 401, 403, 404, 409, 413, 422, 429, 500, 503]
 }
 
 function contentOf(schema: z.ZodType): Content {

@@ -64,7 +64,7 @@ export interface Operation {
   readonly query?: QueryParameters
   /** Validates the body; absent where the operation takes none. Its `id` names it in the OpenAPI document. */
   readonly body?: z.ZodType
-  /** The answers of success: a schema with an `id`, or null for an empty one. Errors are the same for all operations. */
+  /** Answers by status: a schema with an `id`, or null for an empty one. Errors that any operation may end in are not among them. */
   readonly replies: Readonly<Record<number, z.ZodType | null>>
   readonly access: Access
   /** Null where `server.ts` mounts the operation before the table. */

@@ -3,6 +3,7 @@ import { LIMITS } from '../../domain/limits.ts'
 import { ApiError } from '../errors.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { applicationIn } from '../schemas/application.ts'
+import { httpErrorOut } from '../schemas/errors.ts'
 import { names } from '../schemas/names.ts'
 import { shownUrl } from '../schemas/replies.ts'
 import { createToken } from '../token.ts'
@@ -79,7 +80,7 @@ export const authenticationRoutes: RouteTable = {
       summary: 'Logout',
       tag: 'Authentication',
       description: 'Not supported: always 501. Tokens end by themselves.',
-      replies: { 204: null },
+      replies: { 204: null, 501: httpErrorOut },
       access: 'application',
       handle: logout,
     },

@@ -49,7 +49,10 @@ test('the same holds where the application, endpoint, message, attempt and event
     const parts = Object.entries({ ...ids, attempt_id: await recorded.attempt({ messageId: message }) })
     const config = join(scratch.path, 'schemathesis.toml')
     const lines = parts.map(([name, value]) => `"path.${name}" = "${value}"\n`)
-    writeFileSync(config, readFileSync(CONFIG, 'utf8').replace('[parameters]\n', (section) => section + lines.join('')))
+    writeFileSync(
+      config,
+      readFileSync(CONFIG, 'utf8').replace('[parameters]\n', (section) => section + lines.join('')),
+    )
     const keep = ['--exclude-method', 'DELETE', '--exclude-operation-id', 'v1.application.erase']
     const tried = await fuzz(api, config, ['--phases', 'coverage,fuzzing', '--max-examples', '15', ...keep])
     assert.ok(tried > 3000, `${tried} requests`)
