@@ -15,6 +15,10 @@ export const LIMITS = {
   channelsPerEndpoint: 10,
   channelsPerMessage: 5,
   eventTypesPerEndpoint: 512,
+  /** Characters of a text of certificates or of a private key, and certificates in it. */
+  pemMaxChars: 16_384,
+  certificatesMax: 10,
+  oauth2ScopesMax: 50,
   /** A payload filter: characters, and nodes and levels of its syntax tree. */
   filterMaxChars: 1024,
   filterMaxNodes: 200,

@@ -1,8 +1,10 @@
 import { LRUCache } from 'lru-cache'
 import type { Logger } from 'pino'
 import type { CloudEventFormat } from '../domain/cloud-event.ts'
+import type { EndpointAccess } from '../domain/endpoint-access.ts'
 import { toPatterns, type PayloadFilter, type Subscription } from '../domain/routing.ts'
 import type { Cipher } from './cipher.ts'
+import { ACCESS_COLUMNS, readAccess, type AccessRow } from './endpoint-access.ts'
 import { compileFilter } from './payload-filter.ts'
 import type { Pool } from './pool.ts'
 
@@ -32,6 +34,8 @@ export interface CachedEndpoint extends Subscription {
   readonly retryScheduleMs: readonly number[] | null
   readonly headers: Readonly<Record<string, string>>
   readonly secrets: readonly CachedSecret[]
+  /** Null for an endpoint that is reached by its URL alone. */
+  readonly access: EndpointAccess | null
 }
 
 /** Endpoints of one application, in the order of their ids. */
@@ -123,8 +127,7 @@ async function loadApplication(pool: Pool, orgId: string, idOrUid: string): Prom
   return row === undefined ? undefined : { id: row.id, orgId, uid: row.uid }
 }
 
-interface EndpointRow {
-  id: string
+interface EndpointRow extends AccessRow {
   app_id: string
   url: string
   disabled: boolean
@@ -143,7 +146,7 @@ async function loadEndpoints(deps: ConfigCacheDependencies, appId: string): Prom
   const { rows } = await deps.pool.query<EndpointRow>({
     name: 'cache-endpoints',
     text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.timeout_ms, e.filter, e.format,
-        s.secrets, s.expiries
+        ${ACCESS_COLUMNS}, s.secrets, s.expiries
       FROM endpoint e
       LEFT JOIN (
         SELECT endpoint_id, array_agg(secret_cipher ORDER BY id DESC) AS secrets, array_agg(expires_at ORDER BY id DESC) AS expiries
@@ -177,6 +180,7 @@ function toEndpoint(row: EndpointRow, { cipher, log }: ConfigCacheDependencies):
       secret: cipher.decrypt(secret),
       expiresAtMs: row.expiries?.[i]?.getTime() ?? null,
     })),
+    access: readAccess(row, cipher),
   }
 }
 

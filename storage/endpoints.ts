@@ -1,4 +1,5 @@
 import type { CloudEventFormat } from '../domain/cloud-event.ts'
+import type { OAuth2Settings } from '../domain/endpoint-access.ts'
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from './page.ts'
 import type { Queryable } from './pool.ts'
 
@@ -12,6 +13,19 @@ export type Priority = (typeof PRIORITIES)[number]
 export interface Batching {
   readonly maxEvents: number
   readonly lingerMs: number
+}
+
+/** The certificate that Tidings shows to an endpoint's server: what may be read of it, and all of it encrypted (base64). */
+export interface Mtls {
+  readonly subject: string
+  /** ISO 8601. */
+  readonly expiresAt: string
+  readonly sealed: string
+}
+
+/** `sealed` is the client's secret, encrypted (base64). */
+export interface OAuth2 extends OAuth2Settings {
+  readonly sealed: string
 }
 
 /** A registered webhook. */
@@ -41,6 +55,11 @@ export interface Endpoint {
   readonly batching: Batching | null
   /** Null sends the payload as it is. */
   readonly format: CloudEventFormat | null
+  readonly mtls: Mtls | null
+  /** PEM. Null trusts the authorities that everybody trusts. */
+  readonly caCertificate: string | null
+  readonly oauth2: OAuth2 | null
+  readonly handshake: boolean
   readonly createdAt: Date
   readonly updatedAt: Date
 }
@@ -51,7 +70,9 @@ export type EndpointFields = Omit<Endpoint, 'id' | 'appId' | 'createdAt' | 'upda
 /** The columns of an endpoint under the alias e. */
 export const ENDPOINT_COLUMNS = `e.id, e.app_id AS "appId", e.uid, e.url, e.description, e.version, e.disabled,
   e.event_types AS "eventTypes", e.channels, e.throttle_rate AS "throttleRate", e.metadata, e.retry_schedule_ms AS "retryScheduleMs",
-  e.timeout_ms AS "timeoutMs", e.filter, e.ordering, e.priority, e.batching, e.format, e.created_at AS "createdAt", e.updated_at AS "updatedAt"`
+  e.timeout_ms AS "timeoutMs", e.filter, e.ordering, e.priority, e.batching, e.format,
+  e.mtls || jsonb_build_object('sealed', encode(e.mtls_cipher, 'base64')) AS mtls, e.ca_certificate AS "caCertificate",
+  e.oauth2 || jsonb_build_object('sealed', encode(e.oauth2_cipher, 'base64')) AS oauth2, e.handshake, e.created_at AS "createdAt", e.updated_at AS "updatedAt"`
 
 /** The live endpoint of this application by id or uid. */
 export async function findEndpoint(
@@ -87,6 +108,10 @@ function fieldValues(fields: EndpointFields): unknown[] {
     fields.priority,
     fields.batching === null ? null : JSON.stringify(fields.batching),
     fields.format,
+    fields.mtls === null ? null : JSON.stringify(fields.mtls),
+    fields.caCertificate,
+    fields.oauth2 === null ? null : JSON.stringify(fields.oauth2),
+    fields.handshake,
   ]
 }
 
@@ -100,8 +125,11 @@ export async function insertEndpoint(
 ): Promise<Endpoint> {
   const { rows } = await db.query<Endpoint>(
     `INSERT INTO endpoint AS e (id, app_id, uid, url, description, version, disabled, event_types, channels, throttle_rate, metadata,
-       retry_schedule_ms, timeout_ms, filter, ordering, priority, batching, format, headers_cipher, disabled_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, CASE WHEN $7 THEN now() END)
+       retry_schedule_ms, timeout_ms, filter, ordering, priority, batching, format,
+       mtls, mtls_cipher, ca_certificate, oauth2, oauth2_cipher, handshake, headers_cipher, disabled_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+       $19::jsonb - 'sealed', decode($19::jsonb ->> 'sealed', 'base64'), $20, $21::jsonb - 'sealed', decode($21::jsonb ->> 'sealed', 'base64'), $22,
+       $23, CASE WHEN $7 THEN now() END)
      RETURNING ${ENDPOINT_COLUMNS}`,
     [id, appId, ...fieldValues(fields), headersCipher],
   )
@@ -113,6 +141,8 @@ export async function updateEndpoint(db: Queryable, id: string, fields: Endpoint
   const { rows } = await db.query<Endpoint>(
     `UPDATE endpoint e SET uid = $2, url = $3, description = $4, version = $5, disabled = $6, event_types = $7, channels = $8,
        throttle_rate = $9, metadata = $10, retry_schedule_ms = $11, timeout_ms = $12, filter = $13, ordering = $14, priority = $15, batching = $16, format = $17,
+       mtls = $18::jsonb - 'sealed', mtls_cipher = decode($18::jsonb ->> 'sealed', 'base64'), ca_certificate = $19,
+       oauth2 = $20::jsonb - 'sealed', oauth2_cipher = decode($20::jsonb ->> 'sealed', 'base64'), handshake = $21,
        disabled_at = CASE WHEN disabled = $6 THEN disabled_at ELSE now() END, updated_at = now()
      WHERE id = $1 RETURNING ${ENDPOINT_COLUMNS}`,
     [id, ...fieldValues(fields)],

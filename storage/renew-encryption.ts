@@ -11,6 +11,8 @@ interface CipherColumn {
 /** Every column that holds what a `Cipher` made; a test compares the list with the schema. */
 export const CIPHER_COLUMNS: readonly CipherColumn[] = [
   { table: 'endpoint', key: 'id', keyType: 'text', column: 'headers_cipher' },
+  { table: 'endpoint', key: 'id', keyType: 'text', column: 'mtls_cipher' },
+  { table: 'endpoint', key: 'id', keyType: 'text', column: 'oauth2_cipher' },
   { table: 'endpoint_secret', key: 'id', keyType: 'bigint', column: 'secret_cipher' },
   { table: 'idempotency_key', key: 'hash', keyType: 'text', column: 'body_cipher' },
 ]

@@ -1,3 +1,4 @@
+import type { OAuth2Settings } from '../../domain/endpoint-access.ts'
 import { newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { MANAGEMENT_ORGANISATION } from '../../domain/operational.ts'
@@ -49,10 +50,23 @@ async function requireEventTypes(db: Queryable, orgId: string, names: readonly s
   if (missing.length > 0) throw ruleError(['body', 'event_types'], `The following event types don't exist: ${missing.join(', ')}`)
 }
 
-/** @throws {ValidationError} where no delivery to the URL would be allowed, whatever its name resolves to */
-function requireAllowedUrl(deps: ApiDependencies, url: string | undefined): void {
+interface Urls {
+  readonly url?: string | undefined
+  readonly oauth2?: Pick<OAuth2Settings, 'tokenUrl'> | null | undefined
+}
+
+/** @throws {ValidationError} where no request to a URL would be allowed, whatever its name resolves to */
+function requireAllowedUrls(deps: ApiDependencies, { url, oauth2 }: Urls): void {
   const refusal = url === undefined ? undefined : deps.guard.check(url)
   if (refusal !== undefined) throw ruleError(['body', 'url'], `Endpoint URLs must be allowed: ${refusal}`)
+  const tokenRefusal = oauth2 === null || oauth2 === undefined ? undefined : deps.guard.check(oauth2.tokenUrl)
+  if (tokenRefusal !== undefined) throw ruleError(['body', 'oauth2', 'token_url'], `Token URLs must be allowed: ${tokenRefusal}`)
+}
+
+/** @throws {ValidationError} where certificates are given for a URL without TLS */
+function requireTls({ url, mtls, caCertificate }: EndpointFields): void {
+  if ((mtls === null && caCertificate === null) || new URL(url).protocol === 'https:') return
+  throw ruleError(['body', 'url'], 'Endpoint URLs must be https with mtls or caCertificate')
 }
 
 interface NewEndpoint {
@@ -98,9 +112,10 @@ async function create(call: Call<typeof endpointIn>): Promise<Reply> {
   const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const { secret, headers, ...input } = await call.body()
-  requireAllowedUrl(deps, input.url)
+  requireAllowedUrls(deps, input)
   await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
-  const fields = endpointFields(input)
+  const fields = endpointFields(input, deps.cipher)
+  requireTls(fields)
   const endpoint = await createEndpoint(call, application, { fields, secret: secret ?? newSecret(), headers: headers ?? {} })
   return { status: 201, json: showEndpoint(endpoint) }
 }
@@ -114,9 +129,10 @@ async function put(call: Call<typeof endpointUpdate>): Promise<Reply> {
   const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const input = await call.body()
-  requireAllowedUrl(deps, input.url)
+  requireAllowedUrls(deps, input)
   await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
-  const fields = endpointFields(input)
+  const fields = endpointFields(input, deps.cipher)
+  requireTls(fields)
   const updated = await changeConfiguration(call, async (client, changed) => {
     const current = await findEndpoint(client, application.id, nameOf(path['endpoint_id']), { forUpdate: true })
     if (current === undefined) return undefined
@@ -132,11 +148,13 @@ async function patch(call: Call<typeof endpointPatch>): Promise<Reply> {
   const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const changes = await call.body()
-  requireAllowedUrl(deps, changes.url)
+  requireAllowedUrls(deps, changes)
   await requireEventTypes(deps.pool, caller.orgId, changes.eventTypes)
   const updated = await changeConfiguration(call, async (client, changed) => {
     const current = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
-    const endpoint = await updateEndpoint(client, current.id, patchedEndpoint(current, changes))
+    const fields = patchedEndpoint(current, changes, deps.cipher)
+    requireTls(fields)
+    const endpoint = await updateEndpoint(client, current.id, fields)
     await tellUpdate(changed, application, current, endpoint)
     return endpoint
   })

@@ -2,7 +2,9 @@ import { z } from 'zod'
 import { CLOUD_EVENT_FORMATS } from '../../domain/cloud-event.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { ORDERINGS, PRIORITIES, type Endpoint, type EndpointFields } from '../../storage/endpoints.ts'
+import type { Cipher } from '../../storage/cipher.ts'
 import { compileFilter, FilterError } from '../../storage/payload-filter.ts'
+import { accessFields, accessPatchFields, showAccess, shownAccessFields, sealedAccess } from './endpoint-access.ts'
 import { customHeaders } from './headers.ts'
 import { eventTypePatterns, metadata, names, positiveU16, text, throttleRate, uid } from './names.ts'
 import { aliased } from './parse.ts'
@@ -19,30 +21,7 @@ import {
   shownUrl,
 } from './replies.ts'
 import { secret } from './secret.ts'
-
-function urlProblem(value: string): string | undefined {
-  if (value.length > LIMITS.urlMaxChars) return `Endpoint URLs have at most ${LIMITS.urlMaxChars} characters`
-  if (!URL.canParse(value)) return 'Endpoint URLs must be valid'
-  const url = new URL(value)
-  if (url.protocol !== 'https:' && url.protocol !== 'http:') return 'Endpoint URL schemes must be http or https'
-  if (url.username !== '' || url.password !== '') return 'Endpoint URLs must not carry credentials'
-  return undefined
-}
-
-export const url = z
-  .string()
-  .superRefine((value, context) => {
-    const problem = urlProblem(value)
-    if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
-  })
-  .meta({
-    format: 'uri',
-    pattern: '^[hH][tT][tT][pP][sS]?:',
-    minLength: 1,
-    maxLength: LIMITS.urlMaxChars,
-    description: 'Where to deliver: `http` or `https`, without credentials',
-    example: 'https://example.com/webhook/',
-  })
+import { url } from './url.ts'
 
 const version = positiveU16('Endpoint versions must be at least one')
 
@@ -109,6 +88,7 @@ const fields = {
   priority: priority.default('medium'),
   batching: batching.nullish().default(null),
   format: format.nullish().default(null),
+  ...accessFields,
 }
 
 /** What older clients call the fields. */
@@ -137,6 +117,7 @@ export const endpointPatch = aliased(
     priority: priority.optional(),
     batching: batching.nullable().optional(),
     format: format.nullable().optional(),
+    ...accessPatchFields,
   }),
 ).meta({ id: 'EndpointPatch' })
 
@@ -168,6 +149,7 @@ export const endpointOut = z
     priority,
     batching: batching.nullable(),
     format: format.nullable(),
+    ...shownAccessFields,
   })
   .meta({ id: 'EndpointOut' })
 export const endpointList = listOf('EndpointOut', endpointOut)
@@ -177,19 +159,30 @@ export const endpointStats = z
   .object({ success: count, fail: count, pending: count, sending: count, canceled: count })
   .meta({ id: 'EndpointStats' })
 
-/** A schedule comes in seconds and is kept in milliseconds. */
-export function endpointFields(input: z.output<typeof endpointUpdate>): EndpointFields {
+/** A schedule comes in seconds and is kept in milliseconds; private keys and client secrets are kept encrypted. */
+export function endpointFields(input: z.output<typeof endpointUpdate>, cipher: Cipher): EndpointFields {
   const { retrySchedule: scheduleS, ...rest } = input
-  return { ...rest, retryScheduleMs: scheduleS === null ? null : scheduleS.map((seconds) => Math.round(seconds * 1000)) }
+  return {
+    ...rest,
+    ...sealedAccess(input, cipher),
+    retryScheduleMs: scheduleS === null ? null : scheduleS.map((seconds) => Math.round(seconds * 1000)),
+  }
 }
 
 /** The endpoint with a patch laid over it. */
-export function patchedEndpoint(endpoint: Endpoint, patch: z.output<typeof endpointPatch>): EndpointFields {
-  const { retrySchedule: scheduleS, ...rest } = patch
+export function patchedEndpoint(endpoint: Endpoint, patch: z.output<typeof endpointPatch>, cipher: Cipher): EndpointFields {
+  const { retrySchedule: scheduleS, mtls, oauth2, ...rest } = patch
   const set = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined)) as Partial<EndpointFields>
   const retryScheduleMs =
     scheduleS === undefined ? endpoint.retryScheduleMs : (scheduleS?.map((seconds) => Math.round(seconds * 1000)) ?? null)
-  return { ...endpoint, ...set, retryScheduleMs }
+  const sealed = sealedAccess({ mtls: mtls ?? null, oauth2: oauth2 ?? null }, cipher)
+  return {
+    ...endpoint,
+    ...set,
+    retryScheduleMs,
+    mtls: mtls === undefined ? endpoint.mtls : sealed.mtls,
+    oauth2: oauth2 === undefined ? endpoint.oauth2 : sealed.oauth2,
+  }
 }
 
 export function showDestination(endpoint: Endpoint) {
@@ -221,5 +214,6 @@ export function showEndpoint(endpoint: Endpoint) {
     priority: endpoint.priority,
     batching: endpoint.batching,
     format: endpoint.format,
+    ...showAccess(endpoint),
   }
 }

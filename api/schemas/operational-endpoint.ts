@@ -1,10 +1,11 @@
 import { z } from 'zod'
 import { OPERATIONAL_EVENT_TYPES } from '../../domain/operational.ts'
-import { endpointIn, endpointUpdate, url } from './endpoint.ts'
+import { endpointIn, endpointUpdate } from './endpoint.ts'
 import { customHeaders } from './headers.ts'
 import { metadata, text, throttleRate, uid } from './names.ts'
 import { listOf, shownId, shownMetadata, shownName, shownRate, shownTime, shownUrl } from './replies.ts'
 import { secret } from './secret.ts'
+import { url } from './url.ts'
 
 const eventTypes = z
   .array(z.enum(OPERATIONAL_EVENT_TYPES))

@@ -19,6 +19,7 @@ import { createGuard } from '../../workers/parts.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 
 export const JWT_SECRET = 'test secret of at least 32 characters'
+export const ENCRYPTION_KEY = 'test encryption key of 32 characters'
 
 /** What the tests read of an answer; an empty one reads as an empty object. */
 export interface Answer {
@@ -63,7 +64,7 @@ export async function startApi(changes: Partial<Config> = {}): Promise<Harness> 
   const pool = createPool(database.url, 5)
   const config = { ...readConfig({ TIDINGS_LOG_LEVEL: 'silent' }), jwtSecret: JWT_SECRET, ...changes }
   const log = pino({ level: process.env['TEST_LOG'] ?? 'silent' })
-  const cipher = createCipher('test encryption key of 32 characters')
+  const cipher = createCipher(ENCRYPTION_KEY)
   const tasks: TaskRequest[] = []
   const readiness: Harness['readiness'] = { postgres: () => Promise.resolve('') }
   const intake = createIntake({ pool, messages: createMessageCache(), groupLeaseMs: 10_000 })
