@@ -8,6 +8,7 @@ import { disableEndpoint } from '../storage/endpoint-state.ts'
 import type { MessageCache } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
 import type { Recorder } from '../storage/recorder.ts'
+import type { Admission } from './admission.ts'
 import { createAttached } from './attached.ts'
 import { createMakeAttempt } from './attempt.ts'
 import { createFirstAttempts } from './first-attempts.ts'
@@ -25,6 +26,7 @@ export interface ActivityDependencies {
   readonly messages: MessageCache
   readonly configCache: ConfigCache
   readonly recorder: Recorder
+  readonly admission: Admission
   readonly client: OutgoingClient
   readonly runs: RunMemory
   readonly policy: RetryPolicy

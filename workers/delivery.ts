@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { WorkflowBundle } from '@temporalio/worker'
+import { createAdmission } from '../activities/admission.ts'
 import { createActivities } from '../activities/index.ts'
 import type { RunMemory } from '../activities/run-memory.ts'
 import type { Lane } from '../domain/names.ts'
@@ -44,6 +45,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
   const activities = createActivities({
     ...parts,
     recorder,
+    admission: createAdmission(parts),
     client: http,
     runs: options.runs,
     policy: config.retry,

@@ -6,6 +6,7 @@ import { createAddressGuard, type AddressGuard } from '../http/address-guard.ts'
 import { createResolve } from '../http/resolve.ts'
 import { createCipher, type Cipher } from '../storage/cipher.ts'
 import { createConfigCache, type ConfigCache } from '../storage/config-cache.ts'
+import { createEndpointStates, type EndpointStates } from '../storage/endpoint-states.ts'
 import { createMessageCache, type MessageCache } from '../storage/messages.ts'
 import { createOperationalEvents, type OperationalEvents } from '../storage/operational-events.ts'
 import { createPool, type Pool } from '../storage/pool.ts'
@@ -27,6 +28,7 @@ export interface Parts {
   readonly pool: Pool
   readonly cipher: Cipher
   readonly configCache: ConfigCache
+  readonly states: EndpointStates
   readonly messages: MessageCache
   readonly operational: OperationalEvents
   readonly guard: AddressGuard
@@ -41,6 +43,8 @@ export async function connectParts(config: Config, log: Logger, stack: Stack): P
   const complete = requireComplete(config)
   const pool = createPool(complete.databaseUrl, config.databasePool)
   stack.push(() => pool.end())
+  const states = await createEndpointStates({ pool, log })
+  stack.push(() => states.stop())
   const cipher = createCipher(complete.encryptionKey, config.previousEncryptionKeys)
   const connection = await NativeConnection.connect({ address: complete.temporalAddress })
   stack.push(() => connection.close())
@@ -48,6 +52,7 @@ export async function connectParts(config: Config, log: Logger, stack: Stack): P
     config: complete,
     pool,
     cipher,
+    states,
     configCache: createConfigCache({ pool, cipher, log }),
     messages: createMessageCache(),
     operational: createOperationalEvents(pool),

@@ -3,6 +3,7 @@ import { createRunMemory } from '../activities/run-memory.ts'
 import type { Config } from '../config/index.ts'
 import type { Lane } from '../domain/names.ts'
 import { CONFIG_CHANNEL, ERASED_CHANNEL, EXPUNGED_CHANNEL, OPERATIONAL_CHANNEL } from '../storage/config-changes.ts'
+import { ENDPOINT_STATE_CHANNEL } from '../storage/endpoint-states.ts'
 import { listen } from '../storage/listener.ts'
 import { forgetMessagesOf } from '../storage/messages.ts'
 import { OUTBOX_CHANNEL } from '../storage/outbox.ts'
@@ -97,7 +98,7 @@ function startTasks(parts: Parts, stack: Stack): void {
 }
 
 function listenForChanges(parts: Parts, dispatcher: Dispatcher | undefined, stack: Stack): void {
-  const { config, configCache, messages, operational, revocations } = parts
+  const { config, configCache, states, messages, operational, revocations } = parts
   const channels = {
     [CONFIG_CHANNEL]: (appId: string) => {
       configCache.forget(appId)
@@ -106,11 +107,13 @@ function listenForChanges(parts: Parts, dispatcher: Dispatcher | undefined, stac
     [OPERATIONAL_CHANNEL]: () => operational.forgetAll(),
     [EXPUNGED_CHANNEL]: (messageId: string) => void messages.delete(messageId),
     [ERASED_CHANNEL]: (appId: string) => forgetMessagesOf(messages, appId),
+    [ENDPOINT_STATE_CHANNEL]: (endpointId: string) => states.changed(endpointId),
     [TOKENS_CHANNEL]: () => revocations.changed(),
     ...(dispatcher === undefined ? {} : { [OUTBOX_CHANNEL]: () => dispatcher.wake() }),
   }
   const listener = listen(config.databaseUrl, channels, () => {
     configCache.forgetAll()
+    states.reload()
     operational.forgetAll()
     revocations.changed()
     messages.clear()

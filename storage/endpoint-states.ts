@@ -1,0 +1,125 @@
+import type { Logger } from 'pino'
+import type { BreakerState, EndpointState } from '../domain/breaker.ts'
+import type { Pool, Queryable } from './pool.ts'
+
+/** Channel on which every process hears of changed endpoint states; the payload is the endpoint's id. */
+export const ENDPOINT_STATE_CHANNEL = 'tidings_endpoint_state'
+
+const RELOAD_EVERY_MS = 30_000
+const RETRY_LOAD_MS = 500
+
+/** The unusual states of all endpoints, in memory: of an endpoint without one nothing has to be asked. */
+export interface EndpointStates {
+  get(endpointId: string): EndpointState | undefined
+  all(): Iterable<EndpointState>
+  /** An endpoint's state was changed: it is read again. */
+  changed(endpointId: string): void
+  /** Changes may have been missed: all are read again. */
+  reload(): void
+  stop(): Promise<void>
+}
+
+/** @returns after the first load, so that nothing is sent before it is known to whom nothing may be sent */
+export async function createEndpointStates({ pool, log }: { pool: Pool; log: Logger }): Promise<EndpointStates> {
+  const states = new Map<string, EndpointState>()
+  const stale = new Set<string>()
+  let all = false
+  let refreshing: Promise<void> | undefined
+  let stopped = false
+  let retry: NodeJS.Timeout | undefined
+
+  // One at a time: a later answer is never overwritten by an earlier one.
+  const refresh = async () => {
+    while (!stopped && (all || stale.size > 0)) {
+      const ids = all ? undefined : [...stale]
+      all = false
+      stale.clear()
+      try {
+        apply(states, ids, await readEndpointStates(pool, ids))
+      } catch (error) {
+        all = true
+        log.warn({ err: error }, 'endpoint-states.not-read')
+        retry = setTimeout(ask, RETRY_LOAD_MS)
+        return
+      }
+    }
+  }
+  const ask = () => {
+    refreshing ??= refresh().finally(() => {
+      refreshing = undefined
+      // Something was asked for between the last look and now.
+      if (stale.size > 0) ask()
+    })
+  }
+  const reload = () => {
+    all = true
+    ask()
+  }
+  apply(states, undefined, await readEndpointStates(pool))
+  const timer = setInterval(reload, RELOAD_EVERY_MS)
+  return {
+    get: (endpointId) => states.get(endpointId),
+    all: () => states.values(),
+    changed(endpointId) {
+      stale.add(endpointId)
+      ask()
+    },
+    reload,
+    async stop() {
+      stopped = true
+      clearInterval(timer)
+      clearTimeout(retry)
+      await refreshing
+    },
+  }
+}
+
+function apply(states: Map<string, EndpointState>, ids: readonly string[] | undefined, read: readonly EndpointState[]): void {
+  if (ids === undefined) states.clear()
+  else for (const id of ids) states.delete(id)
+  for (const state of read) states.set(state.endpointId, state)
+}
+
+interface StateRow {
+  endpoint_id: string
+  app_id: string
+  breaker: BreakerState
+  since: Date
+  until: Date | null
+  probes: number
+  ramp_rate: number | null
+  ramp_from: Date | null
+  slow_since: Date | null
+}
+
+/** @param ids only of these endpoints */
+export async function readEndpointStates(db: Queryable, ids?: readonly string[]): Promise<EndpointState[]> {
+  const columns = 'endpoint_id, app_id, breaker, since, until, probes, ramp_rate, ramp_from, slow_since'
+  const { rows } =
+    ids === undefined
+      ? await db.query<StateRow>(`SELECT ${columns} FROM endpoint_state`)
+      : await db.query<StateRow>({
+          name: 'endpoint-states',
+          text: `SELECT ${columns} FROM endpoint_state WHERE endpoint_id = ANY($1::text[])`,
+          values: [ids],
+        })
+  return rows.map(toState)
+}
+
+function toState(row: StateRow): EndpointState {
+  return {
+    endpointId: row.endpoint_id,
+    appId: row.app_id,
+    breaker: row.breaker,
+    sinceMs: row.since.getTime(),
+    untilMs: row.until?.getTime() ?? null,
+    probes: row.probes,
+    ramp: row.ramp_rate === null || row.ramp_from === null ? null : { rate: row.ramp_rate, fromMs: row.ramp_from.getTime() },
+    slowSinceMs: row.slow_since?.getTime() ?? null,
+  }
+}
+
+/** Call it in the transaction that changes an endpoint's state. */
+export async function notifyEndpointState(db: Queryable, endpointId: string): Promise<void> {
+  await db.query('SELECT pg_notify($1, $2)', [ENDPOINT_STATE_CHANNEL, endpointId])
+}
