@@ -36,7 +36,7 @@ export interface AttemptInput {
 }
 
 export interface AttemptDependencies {
-  readonly client: OutgoingClient
+  readonly client: Pick<OutgoingClient, 'post'>
   readonly recorder: Recorder
   readonly policy: RetryPolicy
   readonly retryTimeScale: number
@@ -81,6 +81,7 @@ function send(deps: AttemptDependencies, input: AttemptInput, payload: string, n
     body: dressed.body,
     timeoutMs: endpoint.timeoutMs ?? deps.requestTimeoutMs,
     signal: input.signal,
+    access: endpoint.access,
   })
 }
 

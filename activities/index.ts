@@ -27,7 +27,7 @@ export interface ActivityDependencies {
   readonly configCache: ConfigCache
   readonly recorder: Recorder
   readonly admission: Admission
-  readonly client: OutgoingClient
+  readonly client: Pick<OutgoingClient, 'post'>
   readonly runs: RunMemory
   readonly policy: RetryPolicy
   readonly retryTimeScale: number

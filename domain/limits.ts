@@ -125,6 +125,17 @@ export const LIMITS = {
   requestsInFlightPerLane: 100,
   connectionIdleMs: 60_000,
   connectionLifetimeMs: 300_000,
+  /** Client certificates and authorities whose connections one lane keeps apart. */
+  credentialPoolsPerLane: 500,
+  /** Fetching a token, or asking for permission, within the time limit of the request. */
+  accessTimeoutMs: 10_000,
+  /** Tokens that one process keeps, how long before their end they are fetched anew, and how long one is kept that names no end. */
+  oauth2TokensKept: 10_000,
+  oauth2RenewBeforeMs: 30_000,
+  oauth2TokenDefaultMs: 300_000,
+  /** Endpoints whose permission one process remembers, and how long. */
+  permissionsKept: 50_000,
+  permissionKeptMs: 86_400_000,
 
   retryScheduleMaxSteps: 30,
   retryDelayMaxMs: 86_400_000,

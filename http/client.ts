@@ -1,27 +1,36 @@
-import { Agent, type buildConnector } from 'undici'
-import { LIMITS } from '../domain/limits.ts'
+import type { EndpointAccess, TlsCredentials } from '../domain/endpoint-access.ts'
 import { LANES, type Lane } from '../domain/names.ts'
 import type { AttemptOutcome } from '../domain/outcome.ts'
 import { INVALID_URL, type AddressGuard } from './address-guard.ts'
 import { createConnector, createGuardedConnector, createProxiedConnector } from './connector.ts'
-import { Exchange } from './exchange.ts'
-import { createIdleConnections, type IdleConnections } from './idle-connections.ts'
+import { Exchange, type ResponseHeaders, type Settle } from './exchange.ts'
 import { createInterruptions } from './interruptions.ts'
+import { createLanePools, type ConnectorWith, type LanePools, type Pool } from './pools.ts'
 
 export interface OutgoingRequest {
   readonly url: string
   /** Already signed; names are sent in the case they have here. */
   readonly headers: Record<string, string>
-  readonly body: string
+  readonly body: string | Buffer
   /** Over waiting for a connection, connecting, headers and body together. */
   readonly timeoutMs: number
   /** Aborted when the process stops: the outcome is then `interrupted`. */
   readonly signal?: AbortSignal | undefined
+  /** Of an endpoint that asks for more than its URL. */
+  readonly access?: EndpointAccess | null | undefined
+}
+
+/** An answer with its headers, names in lower case. */
+export interface Answer {
+  readonly outcome: AttemptOutcome
+  readonly headers: ResponseHeaders
 }
 
 export interface OutgoingClient {
   /** Makes one request. Whatever the endpoint does is an outcome; this never rejects for it. Redirects are not followed. */
   post(lane: Lane, request: OutgoingRequest): Promise<AttemptOutcome>
+  /** The same with `OPTIONS`. */
+  options(lane: Lane, request: OutgoingRequest): Promise<Answer>
   /** Ends every request in flight as `interrupted` and closes all connections. */
   close(): Promise<void>
 }
@@ -34,72 +43,56 @@ export interface HttpClientOptions {
   readonly egressProxy?: URL | undefined
 }
 
-/** A client with one pool of connections for each lane, so that slow endpoints hold none that fast ones want. */
+/** A client with connections of their own for each lane, so that slow endpoints hold none that fast ones want. */
 export function createHttpClient(options: HttpClientOptions): OutgoingClient {
   const { guard, requestTimeoutMs, egressProxy } = options
-  const guarded = egressProxy === undefined ? createGuardedConnector(guard) : createProxiedConnector(guard, egressProxy)
-  const pools = Object.fromEntries(LANES.map((lane) => [lane, createLanePool(guarded)])) as Record<Lane, LanePool>
+  const connectorWith: ConnectorWith = (secureContext) =>
+    egressProxy === undefined ? createGuardedConnector(guard, secureContext) : createProxiedConnector(guard, egressProxy, secureContext)
+  const lanes = Object.fromEntries(LANES.map((lane) => [lane, createLanePools(connectorWith)])) as Record<Lane, LanePools>
   // Exempt URLs have connections of their own: one that was opened without the guard never carries a guarded request.
-  const exempt = createLanePool(createConnector())
+  const exempt = createLanePools((secureContext) => createConnector(undefined, secureContext))
   const interruptions = createInterruptions()
 
+  function send(method: 'POST' | 'OPTIONS', lane: Lane, request: OutgoingRequest, settle: Settle): void {
+    const url = URL.parse(request.url)
+    if (url === null) return settle(blocked(INVALID_URL), {})
+    const refusal = guard.check(url)
+    if (refusal !== undefined) return settle(blocked(refusal), {})
+    const pool = poolOf(guard.isExempt(url) ? exempt : lanes[lane], request.access?.tls ?? null)
+    if (pool === undefined) return settle(blocked('the certificates of the endpoint cannot be used'), {})
+    const { origin } = url
+    const place = `${pool.prefix}${origin}`
+    const exchange = new Exchange(Math.min(request.timeoutMs, requestTimeoutMs), (outcome, headers) => {
+      pool.idle.end(place)
+      interruptions.forget(exchange, request.signal)
+      settle(outcome, headers)
+    })
+    pool.idle.begin(place)
+    interruptions.watch(exchange, request.signal)
+    if (request.signal?.aborted === true) return exchange.interrupt()
+    const path = `${url.pathname}${url.search}`
+    pool.agent.dispatch({ origin, path, method, headers: request.headers, body: request.body }, exchange)
+  }
+
   return {
-    post: (lane, request) => {
-      const url = URL.parse(request.url)
-      if (url === null) return Promise.resolve(blocked(INVALID_URL))
-      const refusal = guard.check(url)
-      if (refusal !== undefined) return Promise.resolve(blocked(refusal))
-      const { agent, idle } = guard.isExempt(url) ? exempt : pools[lane]
-      const { origin } = url
-      return new Promise((resolve) => {
-        const exchange = new Exchange(Math.min(request.timeoutMs, requestTimeoutMs), (outcome) => {
-          idle.end(origin)
-          interruptions.forget(exchange, request.signal)
-          resolve(outcome)
-        })
-        idle.begin(origin)
-        interruptions.watch(exchange, request.signal)
-        if (request.signal?.aborted === true) return exchange.interrupt()
-        const path = `${url.pathname}${url.search}`
-        agent.dispatch({ origin, path, method: 'POST', headers: request.headers, body: request.body }, exchange)
-      })
-    },
+    post: (lane, request) => new Promise((resolve) => send('POST', lane, request, resolve)),
+    options: (lane, request) =>
+      new Promise((resolve) => send('OPTIONS', lane, request, (outcome, headers) => resolve({ outcome, headers }))),
     close: async () => {
-      await Promise.all([...Object.values(pools), exempt].map(({ agent }) => agent.destroy()))
+      await Promise.all([...Object.values(lanes), exempt].map((pools) => pools.destroy()))
     },
+  }
+}
+
+function poolOf(pools: LanePools, credentials: TlsCredentials | null): Pool | undefined {
+  try {
+    return pools.poolFor(credentials)
+  } catch {
+    // They were taken when they were stored: another version of OpenSSL has other rules.
+    return undefined
   }
 }
 
 function blocked(reason: string): AttemptOutcome {
   return { kind: 'blocked', statusCode: 0, body: reason, durationMs: 0 }
 }
-
-/** The connections of one lane. */
-interface LanePool {
-  readonly agent: Agent
-  readonly idle: IdleConnections
-}
-
-/**
- * undici offers these limits: idle time, lifetime (checked when a connection is next used), requests of a connection. Its bound
- * for a host is not used: it would count requests that hang, which must not keep the host's other endpoints waiting. Requests
- * in flight are bounded by the callers' slots (activities/request-slots.ts), idle connections by `idle`.
- */
-function createLanePool(connect: buildConnector.connector): LanePool {
-  const idle = createIdleConnections(LIMITS.requestsInFlightPerLane)
-  const agent = new Agent({
-    connect: idle.counted(connect),
-    pipelining: 1,
-    allowH2: false,
-    keepAliveTimeout: LIMITS.connectionIdleMs,
-    keepAliveMaxTimeout: LIMITS.connectionIdleMs,
-    clientTtl: LIMITS.connectionLifetimeMs,
-    maxRequestsPerClient: REQUESTS_PER_CONNECTION,
-    // One timer over the whole exchange replaces these two (exchange.ts).
-    headersTimeout: 0,
-    bodyTimeout: 0,
-  })
-  return { agent, idle }
-}
-
-const REQUESTS_PER_CONNECTION = 1000

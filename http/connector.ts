@@ -1,6 +1,7 @@
 import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { isIP, type LookupFunction, type Socket } from 'node:net'
+import type { SecureContext } from 'node:tls'
 import { LRUCache } from 'lru-cache'
 import { buildConnector } from 'undici'
 import { LIMITS } from '../domain/limits.ts'
@@ -9,16 +10,17 @@ import { BlockedAddressError, portOf, type AddressGuard } from './address-guard.
 type Target = Parameters<buildConnector.connector>[0]
 
 /** Connects without a guard. */
-export function createConnector(lookup?: LookupFunction): buildConnector.connector {
+export function createConnector(lookup?: LookupFunction, secureContext?: SecureContext): buildConnector.connector {
   return buildConnector({
     timeout: LIMITS.connectTimeoutMs,
     allowH2: false,
     ...(lookup === undefined ? {} : { lookup }),
+    ...(secureContext === undefined ? {} : { secureContext }),
   })
 }
 
 /** Connects to addresses that the guard allows and to no other. */
-export function createGuardedConnector(guard: AddressGuard): buildConnector.connector {
+export function createGuardedConnector(guard: AddressGuard, secureContext?: SecureContext): buildConnector.connector {
   // A connector has one look-up, and remembers TLS sessions.
   const byPort = new LRUCache<number, buildConnector.connector>({ max: 256 })
   return (target, callback) => {
@@ -26,7 +28,7 @@ export function createGuardedConnector(guard: AddressGuard): buildConnector.conn
     // `net.connect` asks no look-up for numeric hosts.
     const refusal = isIP(target.hostname) === 0 ? undefined : guard.checkAddress(target.hostname, port)
     if (refusal !== undefined) return callback(new BlockedAddressError(refusal), null)
-    const connect = byPort.get(port) ?? createConnector(guard.lookupFor(port))
+    const connect = byPort.get(port) ?? createConnector(guard.lookupFor(port), secureContext)
     byPort.set(port, connect)
     connect(target, callback)
   }
@@ -43,8 +45,8 @@ class EgressProxyError extends Error {
  * could resolve the name to another one. TLS is between this process and the endpoint.
  * @param proxyUrl `http://` or `https://`; a user name and password become `Proxy-Authorization`
  */
-export function createProxiedConnector(guard: AddressGuard, proxyUrl: URL): buildConnector.connector {
-  const secure = createConnector()
+export function createProxiedConnector(guard: AddressGuard, proxyUrl: URL, secureContext?: SecureContext): buildConnector.connector {
+  const secure = createConnector(undefined, secureContext)
   return (target, callback) => {
     openTunnel(guard, proxyUrl, target).then(
       (httpSocket) => {

@@ -7,7 +7,10 @@ import { describeFailure } from './failure.ts'
 /** Bytes of a too long answer that are read and thrown away to keep the connection; beyond, it is closed. */
 const DRAIN_MAX_BYTES = 131_072
 
-type ResponseHeaders = Parameters<NonNullable<Dispatcher.DispatchHandler['onResponseStart']>>[2]
+export type ResponseHeaders = Parameters<NonNullable<Dispatcher.DispatchHandler['onResponseStart']>>[2]
+
+/** Gets what became of a request, and the headers of the answer: none where there was no answer. */
+export type Settle = (outcome: AttemptOutcome, headers: ResponseHeaders) => void
 
 /**
  * One request and its answer, as undici's own handler interface: per request this is one object and one timer, where
@@ -17,17 +20,17 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #startedAt = performance.now()
   readonly #timer: NodeJS.Timeout
   readonly #timeoutMs: number
-  readonly #settle: (outcome: AttemptOutcome) => void
+  readonly #settle: Settle
   #controller: Dispatcher.DispatchController | undefined
   #settled = false
   #ended = false
   #statusCode = 0
-  #retryAfter: string | undefined
+  #headers: ResponseHeaders = NO_HEADERS
   #chunks: Buffer[] = []
   #bytes = 0
 
   /** @param settle called exactly once */
-  constructor(timeoutMs: number, settle: (outcome: AttemptOutcome) => void) {
+  constructor(timeoutMs: number, settle: Settle) {
     this.#timeoutMs = timeoutMs
     this.#settle = settle
     this.#timer = setTimeout(onTimeout, timeoutMs, this)
@@ -42,8 +45,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseStart(_controller: Dispatcher.DispatchController, statusCode: number, headers: ResponseHeaders): void {
     if (statusCode < 200) return
     this.#statusCode = statusCode
-    const retryAfter = headers['retry-after']
-    this.#retryAfter = Array.isArray(retryAfter) ? retryAfter[0] : retryAfter
+    this.#headers = headers
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -88,8 +90,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#settled = true
     this.#chunks = []
     const durationMs = Math.round(performance.now() - this.#startedAt)
-    const retryAfterMs = this.#retryAfter === undefined ? undefined : parseRetryAfter(this.#retryAfter, Date.now())
-    this.#settle(retryAfterMs === undefined ? { kind, statusCode, body, durationMs } : { kind, statusCode, body, durationMs, retryAfterMs })
+    const retryAfter = headerOf(this.#headers, 'retry-after')
+    const retryAfterMs = retryAfter === undefined ? undefined : parseRetryAfter(retryAfter, Date.now())
+    const outcome = { kind, statusCode, body, durationMs }
+    this.#settle(retryAfterMs === undefined ? outcome : { ...outcome, retryAfterMs }, this.#headers)
   }
 
   #abort(controller: Dispatcher.DispatchController | undefined): void {
@@ -102,6 +106,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#ended = true
     clearTimeout(this.#timer)
   }
+}
+
+const NO_HEADERS: ResponseHeaders = {}
+
+/** The first of a header's values. @param name in lower case */
+export function headerOf(headers: ResponseHeaders, name: string): string | undefined {
+  const value = headers[name]
+  return Array.isArray(value) ? value[0] : value
 }
 
 function onTimeout(exchange: Exchange): void {

@@ -7,8 +7,8 @@ export interface IdleConnections {
   begin(origin: string): void
   /** A request to the origin has ended. */
   end(origin: string): void
-  /** The same connector, its connections counted. */
-  counted(connect: buildConnector.connector): buildConnector.connector
+  /** The same connector, its connections counted. @param prefix in front of its origins */
+  counted(connect: buildConnector.connector, prefix: string): buildConnector.connector
 }
 
 interface OriginState {
@@ -61,9 +61,9 @@ export function createIdleConnections(max: number): IdleConnections {
       state.inFlight--
       forgetUnused(origins, origin, state)
     },
-    counted: (connect) => (target, callback) => {
+    counted: (connect, prefix) => (target, callback) => {
       connect(target, (...result) => {
-        if (result[0] === null) opened(`${target.protocol}//${target.host}`, result[1])
+        if (result[0] === null) opened(`${prefix}${target.protocol}//${target.host}`, result[1])
         callback(...result)
       })
     },

@@ -6,6 +6,7 @@ import { createActivities } from '../activities/index.ts'
 import type { RunMemory } from '../activities/run-memory.ts'
 import type { Lane } from '../domain/names.ts'
 import { createHttpClient } from '../http/client.ts'
+import { createEndpointClient } from '../http/endpoint-client.ts'
 import { createRecorder } from '../storage/recorder.ts'
 import { createMailboxes } from './mailboxes.ts'
 import type { Parts } from './parts.ts'
@@ -13,6 +14,8 @@ import type { Stack } from './stack.ts'
 import { createWorkers } from './temporal.ts'
 
 const RECORDS_WITHIN_MS = 2000
+/** What endpoints that are asked for permission know a service by that has no public URL. */
+const LOCAL_NAME = 'localhost'
 
 export interface WorkersOptions {
   /** Set where this process serves the fan-out queue. */
@@ -46,7 +49,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     ...parts,
     recorder,
     admission: createAdmission(parts),
-    client: http,
+    client: createEndpointClient(http, config.publicUrl === undefined ? LOCAL_NAME : new URL(config.publicUrl).hostname),
     runs: options.runs,
     policy: config.retry,
     retryTimeScale: config.retryTimeScale,
