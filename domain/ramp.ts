@@ -11,11 +11,11 @@ export interface RampRules {
   readonly start: number
   /** The rate doubles every so many milliseconds. */
   readonly doubleMs: number
-  /** From this rate on an endpoint without a limit of its own is not held back any more. */
+  /** From this rate on nothing is held back any more. */
   readonly free: number
 }
 
-/** Requests a second at `nowMs`: it doubles every `doubleMs`, in between it rises evenly, and it never exceeds `free`. */
+/** Requests a second at `nowMs`: it doubles every `doubleMs` and in between rises evenly; never more than `free`. */
 export function rampRate(ramp: Ramp, nowMs: number, rules: RampRules): number {
   const doublings = Math.max(0, nowMs - ramp.fromMs) / rules.doubleMs
   return Math.min(rules.free, ramp.rate * 2 ** doublings)
