@@ -2,17 +2,35 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { makeCertificate } from '../support/certificates.ts'
 import { eventually } from '../support/eventually.ts'
 import { startReceiver } from '../support/receiver.ts'
 import { startTestService, TEST_SECRET } from '../support/service.ts'
+import { grant, startTokenServer } from '../support/token-server.ts'
 
 const PAYLOAD = 'canary-in-a-payload'
 const HEADER = 'canary-in-a-header'
 const ANSWER = 'canary-in-an-answer'
 const QUERY = 'canary-in-a-query'
+const CLIENT_SECRET = 'canary-in-a-client-secret'
+const TOKEN = 'canary-in-a-token'
+const CLIENT = makeCertificate('leaks')
 
 /** What may stand in no history and no log: canaries of this test; secrets and tokens of every test. */
-const FORBIDDEN = [PAYLOAD, HEADER, ANSWER, QUERY, TEST_SECRET, 'whsec_', 'whsk_', 'eyJhbGciOi']
+const FORBIDDEN = [
+  PAYLOAD,
+  HEADER,
+  ANSWER,
+  QUERY,
+  CLIENT_SECRET,
+  TOKEN,
+  CLIENT.privateKey.split('\n')[1]!,
+  'PRIVATE KEY',
+  TEST_SECRET,
+  'whsec_',
+  'whsk_',
+  'eyJhbGciOi',
+]
 
 function filesBelow(folder: string): string[] {
   return readdirSync(folder, { withFileTypes: true, recursive: true }).flatMap((entry) =>
@@ -36,14 +54,28 @@ test('no payload, secret or token is in a history or a log of the whole run', as
     const endpoint = await svix.endpoint.create(application.id, { url: `${receiver.url}${path}?token=${QUERY}` })
     await svix.endpoint.patchHeaders(application.id, endpoint.id, { headers: { authorization: HEADER } })
   }
+  const tokens = await startTokenServer(() => grant(TOKEN))
+  const response = await fetch(`${service.url}/api/v1/app/${application.id}/endpoint`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${service.token}` },
+    // Nobody listens at port 1: its attempts fail when they have their token.
+    body: JSON.stringify({
+      url: `https://127.0.0.1:1/?token=${QUERY}`,
+      mtls: CLIENT,
+      oauth2: { tokenUrl: tokens.url, clientId: 'leaks', clientSecret: CLIENT_SECRET },
+    }),
+  })
+  assert.equal(response.status, 201)
   const message = await svix.message.create(application.id, { eventType: 'leak.tried', payload: { secret: PAYLOAD } })
   await eventually(
     () => svix.messageAttempt.listByMsg(application.id, message.id),
-    (list) => list.data.length === 6,
+    (list) => list.data.length === 9,
   )
   assert.ok(receiver.received.every((one) => one.body.includes(PAYLOAD) && one.headers['authorization'] === HEADER))
   await service.stop()
   await receiver.close()
+  await tokens.close()
+  assert.equal(tokens.received.length, 1)
 
   const histories = filesBelow(join(folder, 'temporal')).filter((file) => /temporal\.db/.test(file))
   const logs = filesBelow(join(folder, 'logs'))
