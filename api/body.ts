@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { LIMITS } from '../domain/limits.ts'
 import { ApiError, ValidationError } from './errors.ts'
+import { parseBodyText } from './json.ts'
 
 /** A client that is over the limit may finish sending up to this much, so that it reads the 413 instead of a broken connection. */
 const DRAIN_MAX_BYTES = 4 * LIMITS.requestBodyMaxBytes
@@ -41,10 +42,10 @@ export async function readJson(request: IncomingMessage): Promise<unknown> {
 }
 
 /** @throws {ValidationError} as `readJson` */
-export function parseJson(body: Buffer): unknown {
+export function parseJson(body: Buffer, parse: (text: string) => unknown = parseBodyText): unknown {
   if (isTooDeep(body)) throw notJson(`Nested deeper than ${LIMITS.jsonDepthMax} levels`)
   try {
-    return JSON.parse(body.toString('utf8')) as unknown
+    return parse(body.toString('utf8'))
   } catch (error) {
     const msg = error instanceof Error ? error.message : 'not JSON'
     throw notJson(`Not JSON: ${body.length === 0 ? 'the body is empty' : scrub(msg)}`)

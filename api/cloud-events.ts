@@ -4,6 +4,7 @@ import type { CloudEventAttributes } from '../domain/cloud-event.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { parseJson } from './body.ts'
 import { ValidationError } from './errors.ts'
+import { parseKeepingNumbers } from './json.ts'
 import { mediaType } from './schemas/names.ts'
 import { parseBody } from './schemas/parse.ts'
 
@@ -70,7 +71,7 @@ function fromHeaders(headers: IncomingHttpHeaders, body: Buffer): object {
     name.startsWith('ce-') && typeof value === 'string' ? [[name.slice('ce-'.length), decodeValue(value)]] : [],
   )
   const contentType = headers['content-type'] ?? 'application/json'
-  const data = /^application\/(.+\+)?json\b/i.test(contentType) ? parseJson(body) : parseText(body)
+  const data = /^application\/(.+\+)?json\b/i.test(contentType) ? parseJson(body, parseKeepingNumbers) : parseText(body)
   return { ...Object.fromEntries(attributes), datacontenttype: contentType, data }
 }
 

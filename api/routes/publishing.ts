@@ -6,6 +6,7 @@ import { findApplicationIds } from '../../storage/applications.ts'
 import { insertBroadcast } from '../../storage/broadcast.ts'
 import { cancelMessages, type CancelRequest } from '../../storage/cancelling.ts'
 import { ApiError, notFound, ruleError } from '../errors.ts'
+import { parseKeepingNumbers } from '../json.ts'
 import { flag } from '../parameters.ts'
 import { readFlag } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
@@ -45,7 +46,7 @@ async function batch(call: Call<typeof batchIn>): Promise<Reply> {
   const messages: NewMessage[] = inputs.map((input) => newMessageOf(input, appId))
   const [refused] = await deps.intake.acceptAll(messages)
   if (refused !== undefined) throw takenAt(refused)
-  const data = messages.map((message, i) => JSON.parse(acceptedJson(message, inputs[i]!, withContent)) as unknown)
+  const data = messages.map((message, i) => parseKeepingNumbers(acceptedJson(message, inputs[i]!, withContent)))
   return { status: 202, json: { data } }
 }
 

@@ -5,6 +5,7 @@ import type { DeadLetter } from '../../storage/history/dead-letters.ts'
 import type { DeliveryState } from '../../storage/history/destinations.ts'
 import type { StoredMessage } from '../../storage/history/messages.ts'
 import { STATUS_FAIL, STATUS_PENDING, STATUS_SENDING, STATUS_SUCCESS, TRIGGER_MANUAL, TRIGGER_SCHEDULED } from '../../domain/outcome.ts'
+import { parseKeepingNumbers } from '../json.ts'
 import { applicationIn } from './application.ts'
 import { destinationFields } from './endpoint.ts'
 import { mediaType, name, names, SHAPE, uid } from './names.ts'
@@ -165,7 +166,7 @@ export function showMessage(message: StoredMessage) {
     eventType: message.eventType,
     eventId: message.eventId,
     channels: message.channels,
-    payload: JSON.parse(payloadJson(message.payload)) as Record<string, unknown>,
+    payload: parseKeepingNumbers(payloadJson(message.payload)) as Record<string, unknown>,
     timestamp: message.createdAt.toISOString(),
     deliverAt: message.deliverAt?.toISOString(),
   }

@@ -64,6 +64,38 @@ test('publishing refuses what is not a message and accepts the alias data and un
   )
 })
 
+test('numbers that JavaScript would round are delivered and shown as they were written', async () => {
+  const payload = '{"id":12345678901234567890,"list":[{"x":0.1000000000000000055}],"huge":1e400,"plain":1.5}'
+  const request = async (method: string, path: string, body?: string) => {
+    const answer = await fetch(`${api.url}/api/v1/app/${app}${path}`, {
+      method,
+      headers: { authorization: `Bearer ${api.token}` },
+      body: body ?? null,
+    })
+    return answer.text()
+  }
+  const stored = async (answer: string) => {
+    const id = /msg_\w{27}/.exec(answer)![0]
+    const { rows } = await api.pool.query<{ payload: string }>('SELECT payload FROM message WHERE id = $1', [id])
+    return [rows[0]?.payload, await request('GET', `/msg/${id}`)] as const
+  }
+  const one = `{"eventType":"x","payload":${payload}}`
+  for (const [path, body] of [
+    ['/msg', one],
+    ['/msg', one.replace('payload', 'data')],
+    ['/msg/batch', `{"messages":[${one}]}`],
+  ] as const) {
+    const answer = await request('POST', path, body)
+    const [text, shown] = await stored(answer)
+    assert.deepEqual([text, answer.includes(payload), shown.includes(payload)], [payload, true, true], answer)
+  }
+  const refused = [
+    '{"eventType":"x","payload":12345678901234567890}',
+    `{"eventType":"x","payload":{},"payloadRetentionPeriod":12345678901234567890}`,
+  ]
+  for (const body of refused) assert.match(await request('POST', '/msg', body), /value_error/)
+})
+
 test('a raw payload is kept to the byte', async () => {
   const raw = '{"b" : 1,\n "a":2}'
   const { id } = await api.svix.message.create(app, messageInRaw('x', raw))
