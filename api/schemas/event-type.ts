@@ -1,13 +1,18 @@
 import { z } from 'zod'
 import type { EventType } from '../../storage/event-types.ts'
-import { name, text } from './names.ts'
+import { CONTROL, isClean, name, text } from './names.ts'
 import { listOf, shownName, shownTime } from './replies.ts'
+
+/** Whether every text in a JSON value is one that can be kept. */
+function isCleanJson(value: unknown): boolean {
+  if (typeof value === 'string') return isClean(value)
+  if (typeof value !== 'object' || value === null) return true
+  return Object.entries(value).every(([key, item]) => isClean(key) && isCleanJson(item))
+}
 
 const schemas = z
   .record(z.string(), z.record(z.string(), z.unknown()))
-  .refine((value) => !JSON.stringify(value).includes('\\u0000'), {
-    error: 'Control characters 0x00-0x08 not allowed.',
-  })
+  .refine(isCleanJson, CONTROL)
   .meta({ description: 'JSON schemas of the payload, by version' })
 
 const fields = {

@@ -50,12 +50,14 @@ const isPattern = (text: string): boolean => EVENT_TYPE_PATTERN.test(text) && te
 
 const LAST_REFUSED_CONTROL = '\b'
 
-function isClean(text: string): boolean {
+/** Whether Postgres can keep a text: it refuses NUL, and halves of surrogate pairs in JSON. */
+export function isClean(text: string): boolean {
+  if (!text.isWellFormed()) return false
   for (const character of text) if (character <= LAST_REFUSED_CONTROL) return false
   return true
 }
 
-const CONTROL = 'Control characters 0x00-0x08 not allowed.'
+export const CONTROL = 'Control characters 0x00-0x08 not allowed.'
 const CLEAN_RULES = { pattern: '^[^\\u0000-\\u0008]*$' }
 
 // JSON Schema counts code points, of which one takes up to two places in a string.

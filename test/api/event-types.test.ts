@@ -78,3 +78,15 @@ test('an organisation has 10,000 event types at most; others are not counted', a
   assert.deepEqual([status, json.code], [400, 'limit_reached'])
   assert.equal((await create('one.more', api.token)).status, 201)
 })
+
+test('schemas may speak of characters that they may not contain', async () => {
+  const schemas = { '1': { type: 'string', pattern: '^[^\\u0000-\\u0008\\ud800]*$' } }
+  const created = await api.call('POST', '/event-type', { name: 'patterned', description: '', schemas })
+  assert.deepEqual([created.status, created.json['schemas']], [201, schemas])
+  for (const text of ['\u0000', '\ud800']) {
+    for (const refused of [{ '1': { enum: [text] } }, { '1': { [text]: 1 } }]) {
+      const { status, json } = await api.call('POST', '/event-type', { name: 'refused', description: '', schemas: refused })
+      assert.deepEqual([status, json.detail[0]?.loc], [422, ['body', 'schemas']])
+    }
+  }
+})

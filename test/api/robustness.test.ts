@@ -32,6 +32,9 @@ const NASTY: unknown[] = [
   {},
   { a: null },
   { '\u0000': '\u0000' },
+  { '\ud800': 'a' },
+  { a: '\ud800' },
+  { '1': { a: ['\udfff', '\u0000'] } },
   { ['__proto__x']: 1 },
 ]
 const VALID = {
