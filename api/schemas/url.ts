@@ -1,9 +1,12 @@
 import { z } from 'zod'
 import { LIMITS } from '../../domain/limits.ts'
 
+/** What a parser of URLs drops silently: control characters, and spaces around. */
+const BREAKS = /\p{Cc}|^ | $/u
+
 function urlProblem(value: string): string | undefined {
   if (value.length > LIMITS.urlMaxChars) return `Endpoint URLs have at most ${LIMITS.urlMaxChars} characters`
-  if (!URL.canParse(value)) return 'Endpoint URLs must be valid'
+  if (!URL.canParse(value) || BREAKS.test(value) || !value.isWellFormed()) return 'Endpoint URLs must be valid'
   const url = new URL(value)
   if (url.protocol !== 'https:' && url.protocol !== 'http:') return 'Endpoint URL schemes must be http or https'
   if (url.username !== '' || url.password !== '') return 'Endpoint URLs must not carry credentials'

@@ -71,6 +71,13 @@ test('an endpoint is refused for a bad url, unknown or archived event types, cha
     [{ url: 'ftp://example.com' }, 'url'],
     [{ url: 'https://user:pass@example.com' }, 'url'],
     [{ url: `https://example.com/${'x'.repeat(3000)}` }, 'url'],
+    ...[
+      ' https://example.com',
+      'https://example.com/ ',
+      'https://example.com/\n',
+      'https://example.com/\0',
+      'https://example.com/\ud800',
+    ].map((url): [Record<string, unknown>, string] => [{ url }, 'url']),
     [{ url: URL_OK, eventTypes: [] }, 'event_types'],
     [{ url: URL_OK, eventTypes: ['no.such'] }, 'event_types'],
     [{ url: URL_OK, eventTypes: ['old.type'] }, 'event_types'],
