@@ -41,7 +41,7 @@ export function idempotencyKeyOf(request: Pick<Request, 'headers' | 'originalUrl
     throw ruleError(['header', 'idempotency-key'], `Takes at most ${LIMITS.idempotencyKeyMaxChars} characters`)
   }
   return createHash('sha256')
-    .update(JSON.stringify([request.headers.authorization, key, request.originalUrl]))
+    .update(JSON.stringify([request.headers.authorization, key, request.originalUrl.replace(/\/(?=\?|$)/, '')]))
     .digest('base64url')
 }
 

@@ -45,6 +45,14 @@ test('a repeated request is given the first answer, whatever its body', async ()
   assert.equal((await request('/app', 'create-2', { name: 'One' })).json.id === first.json.id, false)
 })
 
+test('a path with a trailing slash is the same path', async () => {
+  const first = await request('/app', 'slashed', { name: 'One' })
+  assert.deepEqual(await request('/app/', 'slashed', { name: 'Two' }), first)
+  const { id } = first.json
+  const message = await request(`/app/${id}/msg?with_content=true`, 'slashed', { eventType: 'x', payload: {} })
+  assert.deepEqual(await request(`/app/${id}/msg/?with_content=true`, 'slashed', { eventType: 'y', payload: {} }), message)
+})
+
 test('a key belongs to its token, path and query, and to POST', async () => {
   const key = 'scoped'
   const first = await request('/app', key, { name: 'Scoped' })
