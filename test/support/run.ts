@@ -15,6 +15,8 @@ const ROOT = join(import.meta.dirname, '..', '..')
 const ALONE = /^test\/(chaos|cli|clients|e2e)\//
 /** Looks at what all the others have left in Temporal and in the logs. */
 const LAST = /^test\/leaks\//
+/** A file that takes this long, ten times what the longest one takes, waits for what will not come. */
+const HANGS_AFTER_MS = 900_000
 const COUNT = /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) ([\d.]+)$/
 
 interface TestEvent {
@@ -49,7 +51,7 @@ async function round(chosen: readonly string[], concurrency: number): Promise<vo
     files: chosen.map((file) => join(ROOT, file)),
     cwd: ROOT,
     concurrency: values['test-concurrency'] === undefined ? concurrency : Number(values['test-concurrency']),
-    timeout: values['test-timeout'] === undefined ? Infinity : Number(values['test-timeout']),
+    timeout: values['test-timeout'] === undefined ? HANGS_AFTER_MS : Number(values['test-timeout']),
     only: values['test-only'] === true,
     testNamePatterns: values['test-name-pattern']?.map((pattern) => new RegExp(pattern)),
   })
