@@ -83,7 +83,7 @@ function refusedBy(given: Schema, name: string): Refused[] {
     return refused
   }
   refused.push(shape(7), shape({}), shape([]))
-  if (schema.format === 'date-time') return [...refused, shape('yesterday'), shape('2026-01-02')]
+  if (schema.format === 'date-time') return [...refused, shape('yesterday'), shape('2026-01-02'), shape('2026-02-30T00:00:00Z')]
   if (schema.format === 'uri') refused.push(rule('no uri'), rule('ftp://example.com'), rule('//example.com'))
   if (schema.pattern !== undefined) refused.push(rule('with space'), rule(''), rule('ünicode'))
   if (schema.minLength !== undefined) refused.push(rule(''))
