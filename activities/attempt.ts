@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import { nextDelayMs, spreadOf, type RetryPolicy } from '../domain/backoff.ts'
 import { dress, type Dress } from '../domain/cloud-event.ts'
+import { successRateOf, type HealthRules } from '../domain/health.ts'
 import { newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Lane } from '../domain/names.ts'
@@ -8,6 +9,7 @@ import { asksToBeDisabled, STATUS_FAIL, STATUS_SUCCESS, type AttemptOutcome, typ
 import type { OutgoingClient } from '../http/client.ts'
 import { signerFor, signMessage } from '../http/signing.ts'
 import type { CachedEndpoint } from '../storage/config-cache.ts'
+import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { StoredMessage } from '../storage/messages.ts'
 import type { DeliveryChange, Recorder } from '../storage/recorder.ts'
 
@@ -38,6 +40,8 @@ export interface AttemptInput {
 export interface AttemptDependencies {
   readonly client: Pick<OutgoingClient, 'post'>
   readonly recorder: Recorder
+  readonly health: Pick<EndpointHealth, 'begin' | 'window'>
+  readonly healthRules: HealthRules
   readonly policy: RetryPolicy
   readonly retryTimeScale: number
   readonly requestTimeoutMs: number
@@ -75,13 +79,18 @@ function send(deps: AttemptDependencies, input: AttemptInput, payload: string, n
     deps.log.error({ endpointId: endpoint.id, messageId: message.id, err: error }, 'attempt.unsignable')
     return Promise.resolve({ kind: 'blocked', statusCode: 0, body: 'the endpoint has no secret that can sign', durationMs: 0 })
   }
-  return deps.client.post(input.lane, {
+  const ended = deps.health.begin(endpoint)
+  const sent = deps.client.post(input.lane, {
     url: endpoint.url,
     headers,
     body: dressed.body,
     timeoutMs: endpoint.timeoutMs ?? deps.requestTimeoutMs,
     signal: input.signal,
     access: endpoint.access,
+  })
+  return sent.then((outcome) => {
+    ended(outcome)
+    return outcome
   })
 }
 
@@ -163,14 +172,16 @@ async function disableOrLog(deps: AttemptDependencies, endpoint: CachedEndpoint)
 /** What the outcome makes of the delivery. */
 function decide(deps: AttemptDependencies, input: AttemptInput, outcome: AttemptOutcome, gone: boolean): DeliveryChange {
   if (outcome.kind === 'delivered') return { state: 'delivered', hadRow: input.hadRow }
-  if (!input.retried) return { state: 'untracked' }
   const attempts = input.attemptsBefore + 1
-  if (gone || outcome === GONE) return { state: 'dead', attempts }
+  // A single attempt leaves nothing behind, unless it had to wait: then it has a row, which becomes a dead letter.
+  if (!input.retried && input.parkAlways !== true) return { state: 'untracked' }
+  if (gone || outcome === GONE || !input.retried) return { state: 'dead', attempts }
   const scheduleMs = input.endpoint.retryScheduleMs?.map((ms) => ms * deps.retryTimeScale)
+  const window = deps.health.window(input.endpoint.id)
   const delayMs = nextDelayMs({
     policy: scheduleMs === undefined ? deps.policy : { ...deps.policy, scheduleMs },
     attempts,
-    health: { successRate: undefined },
+    health: { successRate: window === undefined ? undefined : successRateOf(window, deps.healthRules) },
     outcome,
     random: spreadOf(attempts, input.groupId, input.endpoint.id),
   })

@@ -148,7 +148,7 @@ async function beginExecution(deps: FirstAttemptsDependencies, input: FirstAttem
   const expected = deps.runs.takeExpected(input.groupId)
   let pairs = deps.runs.get(runId)
   if (pairs === undefined) {
-    const recorded = expected ? [] : await readRecordedAttempts(deps.pool, input.messageIds, runId)
+    const recorded = expected ? [] : await readRecordedAttempts(deps.pool, { messageIds: input.messageIds, groupId: input.groupId, runId })
     pairs = deps.runs.get(runId) ?? deps.runs.begin(runId)
     if (expected) firstExecutions.add(pairs)
     for (const { messageId, endpointId, delivered } of recorded) {

@@ -2,9 +2,11 @@ import { randomUUID } from 'node:crypto'
 import { ApplicationFailure } from '@temporalio/common'
 import type { Logger } from 'pino'
 import type { RetryPolicy } from '../domain/backoff.ts'
+import type { HealthRules } from '../domain/health.ts'
 import type { OutgoingClient } from '../http/client.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import { disableEndpoint } from '../storage/endpoint-state.ts'
+import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { MessageCache } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
 import type { Recorder } from '../storage/recorder.ts'
@@ -13,8 +15,9 @@ import { createAttached } from './attached.ts'
 import { createMakeAttempt } from './attempt.ts'
 import { createFirstAttempts } from './first-attempts.ts'
 import { createInFlight } from './in-flight.ts'
-import { createLaneSender } from './lane-sender.ts'
+import { createGate, createLaneSender } from './lane-sender.ts'
 import { createMailbox } from './mailbox.ts'
+import type { Pace } from './pace.ts'
 import { createRedeliver } from './redeliver.ts'
 import { createRequestSlots } from './request-slots.ts'
 import type { RunMemory } from './run-memory.ts'
@@ -27,6 +30,9 @@ export interface ActivityDependencies {
   readonly configCache: ConfigCache
   readonly recorder: Recorder
   readonly admission: Admission
+  readonly pace: Pace
+  readonly health: EndpointHealth
+  readonly healthRules: HealthRules
   readonly client: Pick<OutgoingClient, 'post'>
   readonly runs: RunMemory
   readonly policy: RetryPolicy
@@ -46,17 +52,18 @@ export function createActivities(deps: ActivityDependencies) {
     ...deps,
     disableEndpoint: (endpointId, appId) => disableEndpoint(deps.pool, endpointId, appId),
   })
+  const sendRetry = createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 2 }), makeAttempt)
   const senders = {
-    fast: createLaneSender(createRequestSlots({ refuseSlow: true, startingLimit: 1 }), makeAttempt),
-    slow: createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 5 }), makeAttempt),
-    retry: createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 2 }), makeAttempt),
+    fast: createGate(createLaneSender(createRequestSlots({ refuseSlow: true, startingLimit: 1 }), makeAttempt), deps),
+    slow: createGate(createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 5 }), makeAttempt), deps),
+    retry: createGate(sendRetry, deps),
   }
   const inFlight = createInFlight()
   return {
     ...guarded(createFirstAttempts({ ...deps, sendFast: senders.fast, inFlight }), deps.log),
     ...guarded(createAttached({ inFlight }), deps.log),
     ...guarded(createRedeliver({ ...deps, senders }), deps.log),
-    ...guarded(createMailbox({ ...deps, sendRetry: senders.retry }), deps.log),
+    ...guarded(createMailbox({ ...deps, sendRetry }), deps.log),
     ...guarded(createTasks(deps), deps.log),
     ...guarded(createSchedule(deps), deps.log),
   }

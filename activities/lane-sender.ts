@@ -1,4 +1,6 @@
 import type { AttemptOutcome } from '../domain/outcome.ts'
+import type { Recorder } from '../storage/recorder.ts'
+import type { Admission, Held } from './admission.ts'
 import type { AttemptInput, Disposition, MakeAttempt } from './attempt.ts'
 import type { Answered, Refusal, RequestSlots, Slot } from './request-slots.ts'
 
@@ -6,6 +8,8 @@ import type { Answered, Refusal, RequestSlots, Slot } from './request-slots.ts'
 export interface Sending {
   /** Unix milliseconds when the request was handed to the connection. */
   readonly sentAtMs: number
+  /** Absent where no request was made: the delivery is parked. */
+  readonly answered?: Promise<AttemptOutcome>
   readonly done: Promise<Disposition>
   /** The endpoint is silent: frees what other endpoints share while the request goes on. */
   detach(): void
@@ -25,13 +29,30 @@ export function createLaneSender(slots: RequestSlots, makeAttempt: MakeAttempt):
   }
 }
 
+/** Asks before a slot is taken; what may not be sent now is left to the endpoint's mailbox. */
+export function createGate(send: LaneSender, deps: { admission: Admission; recorder: Recorder }): LaneSender {
+  return async (input) => {
+    const checked = deps.admission.check(input.endpoint, input.attemptsBefore > 0 ? 'retry' : 'first')
+    const held = checked === undefined ? undefined : await checked
+    return held === undefined ? send(input) : { sentAtMs: Date.now(), done: park(deps.recorder, input, held), detach: () => undefined }
+  }
+}
+
+/** No request was made, so none is counted. */
+async function park(recorder: Recorder, input: AttemptInput, held: Held): Promise<Disposition> {
+  const { message, endpoint, trigger, groupId, retried } = input
+  const change = { state: 'parked', attempts: input.attemptsBefore, nextAtMs: held.untilMs, retried } as const
+  await recorder.record({ messageId: message.id, endpointId: endpoint.id, appId: message.appId, trigger, groupId, change })
+  return { kind: 'parked' }
+}
+
 function begin(slot: Slot, input: AttemptInput, makeAttempt: MakeAttempt): Sending {
   const { answered, done } = makeAttempt(input)
   answered.then(
     (outcome) => slot.release(speedOf(outcome)),
     () => slot.release('never'),
   )
-  return { sentAtMs: Date.now(), done, detach: () => slot.detach() }
+  return { sentAtMs: Date.now(), answered, done, detach: () => slot.detach() }
 }
 
 function speedOf(outcome: AttemptOutcome): Answered {

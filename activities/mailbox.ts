@@ -1,45 +1,75 @@
 import { Context } from '@temporalio/activity'
 import type { MailboxDrain } from '../domain/fan-out.ts'
-import { TRIGGER_SCHEDULED } from '../domain/outcome.ts'
-import type { ConfigCache } from '../storage/config-cache.ts'
+import { TRIGGER_SCHEDULED, type AttemptOutcome } from '../domain/outcome.ts'
+import type { CachedEndpoint, ConfigCache } from '../storage/config-cache.ts'
 import { endDeliveries, readDueParked, settleMailbox, type ParkedDelivery } from '../storage/deliveries.ts'
-import { readMessages, type MessageCache } from '../storage/messages.ts'
+import { readMessages, type MessageCache, type StoredMessage } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
+import type { Held } from './admission.ts'
 import { targetOf } from './first-attempts.ts'
 import type { LaneSender } from './lane-sender.ts'
+import type { Pace } from './pace.ts'
 import { TIMER_LEAD_MS, WAIT_HERE_MS } from './timers.ts'
 
 export interface MailboxDependencies {
   readonly pool: Pool
   readonly messages: MessageCache
   readonly configCache: ConfigCache
+  readonly pace: Pace
   readonly sendRetry: LaneSender
   readonly stopping: AbortSignal
+}
+
+interface MailboxRun {
+  readonly endpointId: string
+  readonly runId: string
+}
+
+/** What one look at what is due has come to. */
+interface Page {
+  readonly due: number
+  readonly sent: number
+  /** Set where not all that is due may be sent now. */
+  readonly held?: Held | undefined
 }
 
 const ROWS_PER_READ = 100
 const DRAIN_FOR_MS = 30_000
 const HEARTBEAT_MS = 2000
 const DETACH_AFTER_MS = 1000
+// What is released by a rate is waited for here: a timer of the workflow for every few requests would cost more than they do.
+const WAIT_FOR_RATE_MS = 2000
+const SETTLE_EVERY_MS = 2000
 
 /** The activity of an endpoint's mailbox. */
 export function createMailbox(deps: MailboxDependencies) {
   return {
     /**
-     * Sends the parked deliveries of one endpoint that are due, for half a minute at most.
+     * Sends the parked deliveries of one endpoint that are due, as fast as the endpoint may be sent to, for half a minute at
+     * most.
      * @returns when to look again, shortly before the next one is due; null where none is parked, in which case the mailbox is marked idle
      */
-    async drainMailbox(input: { readonly endpointId: string; readonly runId: string }): Promise<MailboxDrain> {
+    async drainMailbox(input: MailboxRun): Promise<MailboxDrain> {
       const beat = setInterval(() => Context.current().heartbeat(), HEARTBEAT_MS)
       const endMs = Date.now() + DRAIN_FOR_MS
       let sent = 0
+      let settledAtMs = 0
       try {
         for (;;) {
-          sent += await sendAllDue(deps, input, endMs)
-          const nextAtMs = await settleMailbox(deps.pool, input.endpointId)
-          if (nextAtMs === null) return { sent, nextAtMs }
+          const page = await sendPage(deps, input)
+          sent += page.sent
+          const leaves = Date.now() > endMs || deps.stopping.aborted
+          if (page.due > 0 && page.held === undefined && !leaves) continue
+          let nextAtMs = page.held?.untilMs ?? 0
+          // While a rate is waited for, it is not looked at each time whether something still waits.
+          if (page.held === undefined || leaves || Date.now() > settledAtMs + SETTLE_EVERY_MS) {
+            const dueAtMs = await settleMailbox(deps.pool, input.endpointId)
+            if (dueAtMs === null) return { sent, nextAtMs: null }
+            settledAtMs = Date.now()
+            nextAtMs = Math.max(nextAtMs, dueAtMs)
+          }
           const waitMs = nextAtMs - Date.now()
-          if (waitMs > WAIT_HERE_MS || Date.now() > endMs || deps.stopping.aborted) return { sent, nextAtMs: nextAtMs - TIMER_LEAD_MS }
+          if (waitMs > longestWaitMs(page) || leaves) return { sent, nextAtMs: nextAtMs - TIMER_LEAD_MS, held: page.held?.reason }
           await Context.current().sleep(Math.max(1, waitMs))
         }
       } finally {
@@ -49,19 +79,17 @@ export function createMailbox(deps: MailboxDependencies) {
   }
 }
 
-/** @returns how many */
-async function sendAllDue(deps: MailboxDependencies, input: { endpointId: string; runId: string }, endMs: number): Promise<number> {
-  let sent = 0
-  while (Date.now() < endMs && !deps.stopping.aborted) {
-    const due = await readDueParked(deps.pool, input.endpointId, Date.now(), ROWS_PER_READ)
-    if (due.length === 0) break
-    await sendDue(deps, input.endpointId, input.runId, due)
-    sent += due.length
-  }
-  return sent
+function longestWaitMs({ held }: Page): number {
+  return held === undefined ? WAIT_HERE_MS : WAIT_FOR_RATE_MS
 }
 
-async function sendDue(deps: MailboxDependencies, endpointId: string, runId: string, due: readonly ParkedDelivery[]): Promise<void> {
+async function sendPage(deps: MailboxDependencies, run: MailboxRun): Promise<Page> {
+  const due = await readDueParked(deps.pool, run.endpointId, Date.now(), ROWS_PER_READ)
+  return due.length === 0 ? { due: 0, sent: 0 } : sendDue(deps, run, due)
+}
+
+async function sendDue(deps: MailboxDependencies, run: MailboxRun, due: readonly ParkedDelivery[]): Promise<Page> {
+  const { endpointId } = run
   const messages = await readMessages(
     deps.pool,
     deps.messages,
@@ -79,24 +107,24 @@ async function sendDue(deps: MailboxDependencies, endpointId: string, runId: str
     due.filter((one) => !sendable.includes(one) && !cancelled.includes(one)),
     'dead',
   )
-  await Promise.all(
-    sendable.map(async (one) => {
-      const sending = await deps.sendRetry({
-        message: messages.get(one.messageId)!,
-        endpoint: target!.endpoint,
-        lane: 'retry',
-        groupId: one.groupId,
-        runId,
-        attemptsBefore: one.attempts,
-        hadRow: true,
-        trigger: one.trigger,
-        retried: true,
-        parkAlways: true,
-        signal: deps.stopping,
-      })
-      if (typeof sending === 'string') return
-      const timer = setTimeout(() => sending.detach(), DETACH_AFTER_MS)
-      await sending.done.finally(() => clearTimeout(timer))
-    }),
-  )
+  if (target === undefined || sendable.length === 0) return { due: due.length, sent: 0 }
+  const turn = await deps.pace.ask(target.endpoint, sendable)
+  const outcomes = await Promise.all(turn.now.map((one) => sendOne(deps, run, target.endpoint, messages.get(one.messageId)!, one)))
+  await deps.pace.answered(endpointId, outcomes.flat())
+  return { due: due.length, sent: turn.now.length, held: turn.held }
+}
+
+async function sendOne(
+  deps: MailboxDependencies,
+  { runId }: MailboxRun,
+  endpoint: CachedEndpoint,
+  message: StoredMessage,
+  { groupId, attempts: attemptsBefore, trigger, retried }: ParkedDelivery,
+): Promise<AttemptOutcome[]> {
+  const delivery = { message, endpoint, lane: 'retry', groupId, runId, attemptsBefore, hadRow: true, trigger, retried } as const
+  const sending = await deps.sendRetry({ ...delivery, parkAlways: true, signal: deps.stopping })
+  if (typeof sending === 'string') return []
+  const timer = setTimeout(() => sending.detach(), DETACH_AFTER_MS)
+  await sending.done.finally(() => clearTimeout(timer))
+  return sending.answered === undefined ? [] : [await sending.answered]
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { DEFAULT_JITTER, DEFAULT_SCHEDULE_MS, type RetryPolicy } from '../domain/backoff.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
 import { flag, integer, list, nameServers, origins, ports, secret, secrets, weaknessOf, webUrl } from './formats.ts'
 
 /** A setting is missing or wrong. The message lists every problem, one a line, each naming its variable. */
@@ -40,6 +41,7 @@ const environment = z.object({
   TIDINGS_SVIX_HEADERS: flag,
   TIDINGS_RETRY_SCHEDULE: schedule,
   TIDINGS_RETRY_TIME_SCALE: z.string().default('1').transform(Number).pipe(z.number().positive().max(10)),
+  ...healthVariables,
   TIDINGS_REQUEST_TIMEOUT_MS: integer(100, LIMITS.requestTimeoutMaxMs, LIMITS.requestTimeoutMs),
   TIDINGS_PARTITIONS: integer(1, 256, 4),
   TIDINGS_GROUP_MAX: integer(1, LIMITS.groupMaxMessages, LIMITS.groupMaxMessages).optional(),
@@ -99,6 +101,7 @@ export interface Config {
   readonly retry: RetryPolicy
   /** Multiplies every retry delay; 1 outside tests. */
   readonly retryTimeScale: number
+  readonly endpointHealth: HealthConfig
   readonly requestTimeoutMs: number
   readonly partitions: number
   readonly groupMaxMessages: number
@@ -154,6 +157,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
       jitter: DEFAULT_JITTER,
     },
     retryTimeScale: scale,
+    endpointHealth: healthConfig(value, scale),
     requestTimeoutMs: value.TIDINGS_REQUEST_TIMEOUT_MS,
     partitions: value.TIDINGS_PARTITIONS,
     groupMaxMessages: value.TIDINGS_GROUP_MAX ?? (ownServer ? LIMITS.groupMaxMessages : LIMITS.groupMaxMessagesForeignServer),

@@ -94,6 +94,8 @@ export interface MailboxDrain {
   readonly sent: number
   /** Null: nothing waits. */
   readonly nextAtMs: number | null
+  /** Why what is due waits: for operators. */
+  readonly held?: string | undefined
 }
 
 export interface ReplayInput extends ReplayRequest {

@@ -32,6 +32,9 @@ export interface CachedEndpoint extends Subscription {
   readonly timeoutMs: number | null
   readonly format: CloudEventFormat | null
   readonly retryScheduleMs: readonly number[] | null
+  /** Requests a second: of the endpoint, and of all of its application's together. Null: no limit. */
+  readonly throttleRate: number | null
+  readonly appThrottleRate: number | null
   readonly headers: Readonly<Record<string, string>>
   readonly secrets: readonly CachedSecret[]
   /** Null for an endpoint that is reached by its URL alone. */
@@ -135,6 +138,8 @@ interface EndpointRow extends AccessRow {
   channels: string[] | null
   headers_cipher: Buffer | null
   retry_schedule_ms: number[] | null
+  throttle_rate: number | null
+  app_throttle_rate: number | null
   timeout_ms: number | null
   filter: string | null
   format: CloudEventFormat | null
@@ -145,8 +150,8 @@ interface EndpointRow extends AccessRow {
 async function loadEndpoints(deps: ConfigCacheDependencies, appId: string): Promise<CachedEndpoints> {
   const { rows } = await deps.pool.query<EndpointRow>({
     name: 'cache-endpoints',
-    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.timeout_ms, e.filter, e.format,
-        ${ACCESS_COLUMNS}, s.secrets, s.expiries
+    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.throttle_rate, e.timeout_ms, e.filter, e.format,
+        (SELECT throttle_rate FROM application WHERE id = $1) AS app_throttle_rate, ${ACCESS_COLUMNS}, s.secrets, s.expiries
       FROM endpoint e
       LEFT JOIN (
         SELECT endpoint_id, array_agg(secret_cipher ORDER BY id DESC) AS secrets, array_agg(expires_at ORDER BY id DESC) AS expiries
@@ -175,6 +180,8 @@ function toEndpoint(row: EndpointRow, { cipher, log }: ConfigCacheDependencies):
     timeoutMs: row.timeout_ms,
     format: row.format,
     retryScheduleMs: row.retry_schedule_ms,
+    throttleRate: row.throttle_rate,
+    appThrottleRate: row.app_throttle_rate,
     headers: row.headers_cipher === null ? {} : (JSON.parse(cipher.decrypt(row.headers_cipher)) as Record<string, string>),
     secrets: (row.secrets ?? []).map((secret, i) => ({
       secret: cipher.decrypt(secret),

@@ -1,3 +1,4 @@
+import { closeBreaker } from './endpoint-state.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 
 export interface WaitingDelivery {
@@ -51,23 +52,36 @@ export interface RecordedAttempt {
   readonly delivered: boolean
 }
 
-/** What a run has recorded, so that its re-execution does not send it again. */
-export async function readRecordedAttempts(db: Queryable, messageIds: readonly string[], runId: string): Promise<RecordedAttempt[]> {
+/** What a run has recorded, so that its re-execution does not send it again; and what waits in a mailbox for its first request. */
+export async function readRecordedAttempts(
+  db: Queryable,
+  input: { messageIds: readonly string[]; groupId: string; runId: string },
+): Promise<RecordedAttempt[]> {
   const { rows } = await db.query<{ message_id: string; endpoint_id: string; delivered: boolean }>({
     name: 'run-attempts',
     text: `SELECT message_id, endpoint_id, bool_or(status = 0) AS delivered FROM attempt
-      WHERE message_id = ANY($1::text[]) AND run_id = $2 GROUP BY message_id, endpoint_id`,
-    values: [messageIds, runId],
+      WHERE message_id = ANY($1::text[]) AND run_id = $2 GROUP BY message_id, endpoint_id
+      UNION
+      SELECT message_id, endpoint_id, false FROM delivery
+      WHERE message_id = ANY($1::text[]) AND group_id = $3 AND state = 'parked' AND attempts = 0`,
+    values: [input.messageIds, input.runId, input.groupId],
   })
   return rows.map((row) => ({ messageId: row.message_id, endpointId: row.endpoint_id, delivered: row.delivered }))
 }
 
 /** Parked deliveries of an endpoint that are due, the longest waiting first. */
 export async function readDueParked(db: Queryable, endpointId: string, nowMs: number, limit: number): Promise<ParkedDelivery[]> {
-  const { rows } = await db.query<{ message_id: string; attempts: number; trigger: number; group_id: string; next_at: Date }>({
+  const { rows } = await db.query<{
+    message_id: string
+    attempts: number
+    trigger: number
+    group_id: string
+    next_at: Date
+    retried: boolean
+  }>({
     name: 'parked-due',
-    text: `SELECT message_id, attempts, trigger, group_id, next_at FROM delivery
-      WHERE endpoint_id = $1 AND state = 'parked' AND next_at <= to_timestamp($2::float8 / 1000) ORDER BY next_at LIMIT $3`,
+    text: `SELECT message_id, attempts, trigger, group_id, next_at, retried FROM delivery
+      WHERE endpoint_id = $1 AND state = 'parked' AND next_at <= to_timestamp($2::float8 / 1000) ORDER BY next_at, message_id LIMIT $3`,
     values: [endpointId, nowMs, limit],
   })
   return rows.map((row) => ({
@@ -76,17 +90,21 @@ export async function readDueParked(db: Queryable, endpointId: string, nowMs: nu
     trigger: row.trigger === 1 ? 1 : 0,
     groupId: row.group_id,
     nextAtMs: row.next_at.getTime(),
+    retried: row.retried,
   }))
 }
 
 export interface ParkedDelivery extends WaitingDelivery {
   readonly trigger: 0 | 1
   readonly groupId: string
+  /** False: a single attempt. */
+  readonly retried: boolean
 }
 
 /**
  * Ends a drain: in one transaction finds what still waits and marks the mailbox idle where nothing does, so that whoever
- * parks next knows that it has to be woken.
+ * parks next knows that it has to be woken. With the last of them a recovery ends. An open breaker moves the time: nothing is
+ * sent before it is probed. What is due already counts from now, so that no sweep takes a mailbox at work for a lost one.
  * @returns Unix milliseconds of the earliest due time, or null
  */
 export async function settleMailbox(pool: Pool, endpointId: string): Promise<number | null> {
@@ -94,10 +112,12 @@ export async function settleMailbox(pool: Pool, endpointId: string): Promise<num
     await client.query('INSERT INTO mailbox (endpoint_id, idle) VALUES ($1, true) ON CONFLICT DO NOTHING', [endpointId])
     await client.query('SELECT FROM mailbox WHERE endpoint_id = $1 FOR UPDATE', [endpointId])
     const { rows } = await client.query<{ next_at: Date | null }>(
-      `SELECT min(next_at) AS next_at FROM delivery WHERE endpoint_id = $1 AND state = 'parked'`,
+      `SELECT greatest(min(next_at), now(), (SELECT until FROM endpoint_state WHERE endpoint_id = $1 AND breaker = 'open')) AS next_at
+       FROM delivery WHERE endpoint_id = $1 AND state = 'parked' HAVING min(next_at) IS NOT NULL`,
       [endpointId],
     )
     const nextAt = rows[0]?.next_at ?? null
+    if (nextAt === null) await closeBreaker(client, endpointId)
     await client.query('UPDATE mailbox SET idle = $2::timestamptz IS NULL, wake_at = $2 WHERE endpoint_id = $1', [endpointId, nextAt])
     return nextAt?.getTime() ?? null
   })

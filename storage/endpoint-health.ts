@@ -173,7 +173,7 @@ async function share(
     const merged = await addCounts(deps.pool, counted)
     if (windows.size + merged.length > WINDOWS_MAX) windows.clear()
     for (const { endpointId, window } of merged) windows.set(endpointId, window)
-    await deps.onWindows(merged)
+    await deps.onWindows(merged).catch((error: unknown) => deps.log.warn({ err: error }, 'endpoint-health.not-acted-on'))
     return true
   } catch (error) {
     deps.log.warn({ err: error }, 'endpoint-health.not-shared')
@@ -327,4 +327,10 @@ export async function readHealth(db: Queryable, endpointId: string): Promise<Hea
 /** The window begins anew: what came before says nothing about an endpoint whose breaker has opened, or closed. */
 export async function forgetWindow(db: Queryable, endpointId: string): Promise<void> {
   await db.query('DELETE FROM endpoint_health WHERE endpoint_id = $1', [endpointId])
+}
+
+/** Removes what lies outside every window, and buckets that are full again. */
+export async function forgetOldCounts(pool: Pool): Promise<void> {
+  await pool.query('DELETE FROM endpoint_health WHERE epoch < $1', [Math.floor(Date.now() / SLOT_MS) - 2 * SLOTS])
+  await pool.query(`DELETE FROM token_bucket WHERE at < now() - interval '10 minutes'`)
 }

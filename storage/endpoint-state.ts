@@ -1,32 +1,257 @@
+import type { EndpointState } from '../domain/breaker.ts'
+import type { OperationalEventType } from '../domain/operational.ts'
+import type { Ramp } from '../domain/ramp.ts'
 import { insertAuditEntry } from './audit-log.ts'
 import { notifyConfigChange } from './config-changes.ts'
+import { forgetWindow } from './endpoint-health.ts'
+import { notifyEndpointState, readEndpointStates } from './endpoint-states.ts'
 import { tellOfEndpoint } from './operational-events.ts'
-import { inTransaction, type Pool } from './pool.ts'
+import { inTransaction, type Pool, type Queryable } from './pool.ts'
 
 /** What the audit log calls the service itself. */
 const TIDINGS = 'tidings'
 
-/** Disables an endpoint that asked for it with 410; no effect where it is disabled already. */
-export async function disableEndpoint(pool: Pool, endpointId: string, appId: string): Promise<void> {
+interface Owner {
+  readonly orgId: string
+  readonly appId: string
+  readonly appUid: string | null
+  readonly uid: string | null
+}
+
+/** Tells the owner of an endpoint; nobody where the endpoint is gone. */
+async function tellOwner(client: Queryable, endpointId: string, type: OperationalEventType, more: object = {}): Promise<void> {
+  const { rows } = await client.query<Owner>(
+    `SELECT a.org_id AS "orgId", a.id AS "appId", a.uid AS "appUid", e.uid FROM endpoint e JOIN application a ON a.id = e.app_id
+     WHERE e.id = $1 AND e.deleted_at IS NULL`,
+    [endpointId],
+  )
+  const [owner] = rows
+  if (owner === undefined) return
+  const application = { id: owner.appId, uid: owner.appUid }
+  await tellOfEndpoint(client, { type, orgId: owner.orgId, application, endpoint: { id: endpointId, uid: owner.uid }, more })
+}
+
+/** Makes a change of a state where its statement finds it possible; then every process hears of it. @returns whether */
+async function change(client: Queryable, endpointId: string, text: string, ...values: unknown[]): Promise<boolean> {
+  const { rowCount } = await client.query(text, [endpointId, ...values])
+  if (rowCount === 0) return false
+  await notifyEndpointState(client, endpointId)
+  return true
+}
+
+/** Disables an endpoint that asked for it with 410, or has failed for long; no effect where it is disabled already. */
+export async function disableEndpoint(pool: Pool, endpointId: string, appId: string, failingSinceMs?: number): Promise<void> {
   await inTransaction(pool, async (client) => {
-    const { rows } = await client.query<{ uid: string | null; appUid: string | null; orgId: string }>(
-      `UPDATE endpoint e SET disabled = true, disabled_at = now(), updated_at = now() FROM application a
-       WHERE e.id = $1 AND NOT e.disabled AND a.id = e.app_id RETURNING e.uid, a.uid AS "appUid", a.org_id AS "orgId"`,
+    const { rowCount } = await client.query(
+      'UPDATE endpoint SET disabled = true, disabled_at = now(), updated_at = now() WHERE id = $1 AND NOT disabled',
       [endpointId],
     )
-    const [disabled] = rows
-    if (disabled === undefined) return
-    const { orgId, uid, appUid } = disabled
+    if (rowCount === 0) return
+    const { rows } = await client.query<{ org_id: string }>('SELECT org_id FROM application WHERE id = $1', [appId])
     const operation = 'endpoint.disabled'
     await notifyConfigChange(client, appId)
-    await insertAuditEntry(client, { orgId, appId, actor: TIDINGS, tokenId: null, operation, objectId: endpointId, fields: ['disabled'] })
-    const more = { trigger: 'automatic' }
-    await tellOfEndpoint(client, {
-      type: operation,
-      orgId,
-      application: { id: appId, uid: appUid },
-      endpoint: { id: endpointId, uid },
-      more,
-    })
+    const by = { orgId: rows[0]!.org_id, appId, actor: TIDINGS, tokenId: null }
+    await insertAuditEntry(client, { ...by, operation, objectId: endpointId, fields: ['disabled'] })
+    await client.query('DELETE FROM endpoint_failing WHERE endpoint_id = $1', [endpointId])
+    await change(client, endpointId, 'DELETE FROM endpoint_state WHERE endpoint_id = $1')
+    const failSince = failingSinceMs === undefined ? {} : { failSince: new Date(failingSinceMs).toISOString() }
+    await tellOwner(client, endpointId, operation, { trigger: 'automatic', ...failSince })
   })
+}
+
+/**
+ * Opens the breaker of a live endpoint whose breaker is closed or recovering.
+ * @returns whether it was this call that opened it
+ */
+export async function openBreaker(pool: Pool, endpointId: string, openMs: number, facts: { successRate: number }): Promise<boolean> {
+  return inTransaction(pool, async (client) => {
+    const opened = await change(
+      client,
+      endpointId,
+      `INSERT INTO endpoint_state AS s (endpoint_id, app_id, breaker, until)
+       SELECT id, app_id, 'open', now() + $2 * interval '1 ms' FROM endpoint WHERE id = $1 AND deleted_at IS NULL AND NOT disabled
+       ON CONFLICT (endpoint_id) DO UPDATE SET breaker = 'open', since = now(), until = excluded.until, probes = 0, ramp_rate = NULL, ramp_from = NULL
+       WHERE s.breaker IN ('closed', 'recovering')`,
+      openMs,
+    )
+    if (!opened) return false
+    await forgetWindow(client, endpointId)
+    await tellOwner(client, endpointId, 'endpoint.breaker.opened', { until: untilOf(openMs), ...facts })
+    return true
+  })
+}
+
+function untilOf(openMs: number): string {
+  return new Date(Date.now() + openMs).toISOString()
+}
+
+/** Makes an open breaker half-open when its time has come. */
+export async function beginProbing(pool: Pool, endpointId: string): Promise<void> {
+  await inTransaction(pool, (client) =>
+    change(
+      client,
+      endpointId,
+      `UPDATE endpoint_state SET breaker = 'half-open', since = now(), until = NULL, probes = 0
+       WHERE endpoint_id = $1 AND breaker = 'open' AND until <= now()`,
+    ),
+  )
+}
+
+/** Probes were answered well, but not enough of them. */
+export async function countProbes(pool: Pool, endpointId: string, delivered: number): Promise<void> {
+  await inTransaction(pool, (client) =>
+    change(
+      client,
+      endpointId,
+      `UPDATE endpoint_state SET probes = probes + $2 WHERE endpoint_id = $1 AND breaker = 'half-open'`,
+      delivered,
+    ),
+  )
+}
+
+/** A probe has failed. */
+export async function reopenBreaker(pool: Pool, endpointId: string, openMs: number): Promise<void> {
+  await inTransaction(pool, async (client) => {
+    const reopened = await change(
+      client,
+      endpointId,
+      `UPDATE endpoint_state SET breaker = 'open', since = now(), until = now() + $2 * interval '1 ms', probes = 0
+       WHERE endpoint_id = $1 AND breaker = 'half-open'`,
+      openMs,
+    )
+    if (reopened) await tellOwner(client, endpointId, 'endpoint.breaker.probe-failed', { until: untilOf(openMs) })
+  })
+}
+
+/** The probes went well: what waits is released along a ramp. */
+export async function beginRecovery(pool: Pool, endpointId: string, rate: number): Promise<void> {
+  await inTransaction(pool, (client) => recover(client, endpointId, rate, ['half-open']))
+}
+
+async function recover(client: Queryable, endpointId: string, rate: number, from: readonly string[]): Promise<boolean> {
+  const recovers = await change(
+    client,
+    endpointId,
+    `UPDATE endpoint_state SET breaker = 'recovering', since = now(), until = NULL, probes = 0, ramp_rate = $2, ramp_from = now()
+     WHERE endpoint_id = $1 AND breaker = ANY($3::text[])`,
+    rate,
+    from,
+  )
+  if (!recovers) return false
+  await forgetWindow(client, endpointId)
+  await tellOwner(client, endpointId, 'endpoint.breaker.closed')
+  return true
+}
+
+/**
+ * The owner says that the endpoint works: what waits for the breaker is due now. Call it in a transaction.
+ * @param rate that its recovery begins with, requests a second
+ * @returns false where the breaker is closed, or recovering already
+ */
+export async function forceClose(client: Queryable, endpointId: string, rate: number): Promise<boolean> {
+  const state = await readEndpointState(client, endpointId)
+  if (!(await recover(client, endpointId, rate, ['open', 'half-open']))) return false
+  if (state?.untilMs) {
+    await client.query(
+      `UPDATE delivery SET next_at = now() WHERE endpoint_id = $1 AND state = 'parked' AND next_at > now() AND next_at <= to_timestamp($2::float8 / 1000)`,
+      [endpointId, state.untilMs],
+    )
+  }
+  // The mailbox settles it: it finds what waits, or nothing and closes.
+  await client.query(
+    `INSERT INTO mailbox (endpoint_id, idle, wake_at) VALUES ($1, false, now())
+     ON CONFLICT (endpoint_id) DO UPDATE SET idle = false, wake_at = now()`,
+    [endpointId],
+  )
+  return true
+}
+
+/**
+ * Ends a recovery, and a probing that went well, where nothing waits any more. Call it in the transaction that has found so and
+ * holds the mailbox's row.
+ */
+export async function closeBreaker(client: Queryable, endpointId: string): Promise<void> {
+  const [state] = await readEndpointStates(client, [endpointId])
+  if (state === undefined || state.breaker === 'closed' || state.breaker === 'open') return
+  if (state.breaker === 'half-open' && state.probes === 0) return
+  const closes = `endpoint_id = $1 AND breaker = $2 AND probes = $3`
+  const closed =
+    state.slowSinceMs === null
+      ? await change(client, endpointId, `DELETE FROM endpoint_state WHERE ${closes}`, state.breaker, state.probes)
+      : await change(
+          client,
+          endpointId,
+          `UPDATE endpoint_state SET breaker = 'closed', since = now(), probes = 0, ramp_rate = NULL, ramp_from = NULL WHERE ${closes}`,
+          state.breaker,
+          state.probes,
+        )
+  if (closed && state.breaker === 'half-open') await tellOwner(client, endpointId, 'endpoint.breaker.closed')
+}
+
+/** Sends to an endpoint no more than it takes, for a while. */
+export async function slowDown(pool: Pool, endpointId: string, ramp: Ramp, untilMs: number): Promise<void> {
+  await inTransaction(pool, (client) =>
+    change(
+      client,
+      endpointId,
+      `INSERT INTO endpoint_state AS s (endpoint_id, app_id, ramp_rate, ramp_from, until)
+       SELECT id, app_id, $2, to_timestamp($3::float8 / 1000), to_timestamp($4::float8 / 1000) FROM endpoint
+       WHERE id = $1 AND deleted_at IS NULL AND NOT disabled
+       ON CONFLICT (endpoint_id) DO UPDATE SET ramp_rate = excluded.ramp_rate, ramp_from = excluded.ramp_from,
+         until = CASE WHEN s.breaker = 'closed' THEN excluded.until ELSE s.until END
+       WHERE s.breaker IN ('closed', 'recovering') AND (s.ramp_from IS NULL OR s.ramp_from < excluded.ramp_from)`,
+      ramp.rate,
+      ramp.fromMs,
+      untilMs,
+    ),
+  )
+}
+
+/** An episode of slow answers begins: its owner is told, once. */
+export async function beginSlowness(pool: Pool, endpointId: string, p95Ms: number): Promise<void> {
+  await inTransaction(pool, async (client) => {
+    const begins = await change(
+      client,
+      endpointId,
+      `INSERT INTO endpoint_state AS s (endpoint_id, app_id, slow_since)
+       SELECT id, app_id, now() FROM endpoint WHERE id = $1 AND deleted_at IS NULL AND NOT disabled
+       ON CONFLICT (endpoint_id) DO UPDATE SET slow_since = now() WHERE s.slow_since IS NULL`,
+    )
+    if (begins) await tellOwner(client, endpointId, 'endpoint.slow', { p95Ms: Math.round(p95Ms) })
+  })
+}
+
+export async function endSlowness(pool: Pool, endpointId: string): Promise<void> {
+  await inTransaction(pool, (client) =>
+    change(client, endpointId, `UPDATE endpoint_state SET slow_since = NULL WHERE endpoint_id = $1 AND slow_since IS NOT NULL`),
+  )
+}
+
+/** Tells the owner that the endpoint is going to be disabled, once. */
+export async function warnOfDisabling(pool: Pool, endpointId: string, failingSinceMs: number, disabledAtMs: number): Promise<void> {
+  await inTransaction(pool, async (client) => {
+    const { rowCount } = await client.query('UPDATE endpoint_failing SET told_at = now() WHERE endpoint_id = $1 AND told_at IS NULL', [
+      endpointId,
+    ])
+    const times = { failSince: new Date(failingSinceMs).toISOString(), disabledAt: new Date(disabledAtMs).toISOString() }
+    if (rowCount !== 0) await tellOwner(client, endpointId, 'endpoint.disabling', times)
+  })
+}
+
+/** Ends what has ended by itself, and what endpoints had that are gone or disabled. */
+export async function forgetStates(pool: Pool): Promise<void> {
+  await inTransaction(pool, async (client) => {
+    const gone = `NOT EXISTS (SELECT FROM endpoint e WHERE e.id = endpoint_id AND e.deleted_at IS NULL AND NOT e.disabled)`
+    const { rows } = await client.query<{ endpoint_id: string }>(
+      `DELETE FROM endpoint_state WHERE ${gone} OR (breaker = 'closed' AND slow_since IS NULL AND (until IS NULL OR until < now()))
+       RETURNING endpoint_id`,
+    )
+    for (const { endpoint_id: endpointId } of rows) await notifyEndpointState(client, endpointId)
+    await client.query(`DELETE FROM endpoint_failing WHERE ${gone}`)
+  })
+}
+
+/** The state of one endpoint as it is in Postgres. */
+export async function readEndpointState(db: Queryable, endpointId: string): Promise<EndpointState | undefined> {
+  return (await readEndpointStates(db, [endpointId]))[0]
 }

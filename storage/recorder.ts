@@ -24,7 +24,13 @@ export interface AttemptRow {
 /** What an attempt makes of its delivery. `delivered` removes the row, if there was one. */
 export type DeliveryChange =
   | { readonly state: 'delivered'; readonly hadRow: boolean }
-  | { readonly state: 'retrying' | 'parked'; readonly attempts: number; readonly nextAtMs: number }
+  | {
+      readonly state: 'retrying' | 'parked'
+      readonly attempts: number
+      readonly nextAtMs: number
+      /** False: a single attempt that waits. */
+      readonly retried?: boolean
+    }
   | { readonly state: 'dead' | 'skipped'; readonly attempts: number }
   | { readonly state: 'untracked' }
 
@@ -124,17 +130,18 @@ const WRITE_CHANGES = `
 WITH attempts AS (${WRITE_SUCCESSES.replace('WITH gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[]))', '')}),
 gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[])),
 waiting AS (
-  SELECT * FROM unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::int[], $22::smallint[], $23::float8[], $24::text[])
-    AS t (message_id, endpoint_id, app_id, state, attempts, trigger, next_ms, group_id)
+  SELECT * FROM unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::int[], $22::smallint[], $23::float8[], $24::text[], $25::boolean[])
+    AS t (message_id, endpoint_id, app_id, state, attempts, trigger, next_ms, group_id, retried)
 ), kept AS (
-  INSERT INTO delivery (message_id, endpoint_id, app_id, state, attempts, trigger, next_at, group_id)
-  SELECT message_id, endpoint_id, app_id, state, attempts, trigger, to_timestamp(next_ms / 1000), group_id
+  INSERT INTO delivery (message_id, endpoint_id, app_id, state, attempts, trigger, next_at, group_id, retried)
+  SELECT message_id, endpoint_id, app_id, state, attempts, trigger, to_timestamp(next_ms / 1000), group_id, retried
   FROM waiting ORDER BY message_id, endpoint_id
   ON CONFLICT (message_id, endpoint_id) DO UPDATE SET state = excluded.state, attempts = excluded.attempts, trigger = excluded.trigger,
-    next_at = excluded.next_at, group_id = excluded.group_id, updated_at = now()
+    next_at = excluded.next_at, group_id = excluded.group_id, updated_at = now(),
+    retried = excluded.retried OR (delivery.retried AND delivery.state IN ('retrying', 'parked'))
   WHERE delivery.state <> 'cancelled' OR delivery.group_id <> excluded.group_id
 ), ended AS (
-  DELETE FROM delivery USING unnest($25::text[], $26::text[]) AS t (message_id, endpoint_id)
+  DELETE FROM delivery USING unnest($26::text[], $27::text[]) AS t (message_id, endpoint_id)
   WHERE delivery.message_id = t.message_id AND delivery.endpoint_id = t.endpoint_id
 ), boxes AS (
   INSERT INTO mailbox (endpoint_id, idle, wake_at)
@@ -169,6 +176,7 @@ async function writeRecords(db: Queryable, records: readonly Record[], groups: r
       waiting.map((record) => record.trigger),
       waiting.map((record) => nextAtMs(record)),
       waiting.map((record) => record.groupId),
+      waiting.map((record) => !('retried' in record.change && record.change.retried === false)),
       ended.map((record) => record.messageId),
       ended.map((record) => record.endpointId),
     ],

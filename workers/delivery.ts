@@ -2,12 +2,17 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { WorkflowBundle } from '@temporalio/worker'
 import { createAdmission } from '../activities/admission.ts'
+import { createHealthWatch } from '../activities/health-watch.ts'
 import { createActivities } from '../activities/index.ts'
+import { createPace } from '../activities/pace.ts'
 import type { RunMemory } from '../activities/run-memory.ts'
 import type { Lane } from '../domain/names.ts'
 import { createHttpClient } from '../http/client.ts'
 import { createEndpointClient } from '../http/endpoint-client.ts'
+import { createEndpointHealth } from '../storage/endpoint-health.ts'
 import { createRecorder } from '../storage/recorder.ts'
+import { createTokenBuckets } from '../storage/token-buckets.ts'
+import { startHealthSweep } from './health-sweep.ts'
 import { createMailboxes } from './mailboxes.ts'
 import type { Parts } from './parts.ts'
 import type { Stack } from './stack.ts'
@@ -48,7 +53,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
   const activities = createActivities({
     ...parts,
     recorder,
-    admission: createAdmission(parts),
+    ...startHealth(parts, options, stack),
     client: createEndpointClient(http, config.publicUrl === undefined ? LOCAL_NAME : new URL(config.publicUrl).hostname),
     runs: options.runs,
     policy: config.retry,
@@ -70,4 +75,18 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
   const failed = workers.ended.then(() => new Promise<never>(() => undefined))
   failed.catch(() => undefined)
   return { failed }
+}
+
+/** What decides whether, and how fast, an endpoint is sent to. */
+function startHealth(parts: Parts, options: WorkersOptions, stack: Stack) {
+  const rules = parts.config.endpointHealth
+  const shared = { ...parts, ...rules }
+  const health = createEndpointHealth({ ...parts, onWindows: createHealthWatch(shared) })
+  stack.push(() => health.stop())
+  if (options.bundle !== undefined) {
+    const sweep = startHealthSweep(parts)
+    stack.push(() => sweep.stop())
+  }
+  const admission = createAdmission({ ...shared, buckets: createTokenBuckets(parts.pool) })
+  return { health, healthRules: rules.health, admission, pace: createPace({ ...shared, admission }) }
 }

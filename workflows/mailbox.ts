@@ -1,6 +1,6 @@
-import { condition, continueAsNew, defineSignal, proxyActivities, setHandler, workflowInfo } from '@temporalio/workflow'
+import { condition, continueAsNew, defineSignal, proxyActivities, setCurrentDetails, setHandler, workflowInfo } from '@temporalio/workflow'
 import type { Activities } from '../activities/index.ts'
-import type { MailboxInput } from '../domain/fan-out.ts'
+import type { MailboxDrain, MailboxInput } from '../domain/fan-out.ts'
 import { deliverTaskQueue } from '../domain/names.ts'
 
 /** Something was parked that is due earlier than the mailbox knows of, or the mailbox was idle. */
@@ -27,8 +27,15 @@ export async function mailbox(input: MailboxInput): Promise<void> {
     if (waitMs > 0 && (await condition(() => woken, waitMs))) continue
     woken = false
     const drain = await drainMailbox({ endpointId: input.endpointId, runId: workflowInfo().runId })
+    setCurrentDetails(detailsOf(drain))
     // A wake that came during the drain is in Postgres, but perhaps after the drain looked.
     wakeAtMs = woken ? Math.min(Date.now(), drain.nextAtMs ?? Date.now()) : drain.nextAtMs
     if (wakeAtMs !== null && workflowInfo().continueAsNewSuggested) await continueAsNew<typeof mailbox>({ ...input, wakeAtMs })
   }
+}
+
+/** What the Web UI shows of the mailbox. */
+function detailsOf(drain: MailboxDrain): string {
+  if (drain.nextAtMs === null) return 'nothing waits'
+  return `${drain.held ?? 'deliveries wait for their retry'}; the next is due at ${new Date(drain.nextAtMs).toISOString()}`
 }

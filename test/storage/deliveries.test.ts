@@ -66,12 +66,44 @@ test('a run knows what it has recorded and nothing of other runs', async () => {
   await record({ state: 'delivered', hadRow: false }, 'm1', 'g', runId)
   await record(WAITS, 'm2', 'g', runId)
   await record({ state: 'delivered', hadRow: false }, 'm3', 'g', randomUUID())
-  const recorded = await readRecordedAttempts(storage.pool, ['m1', 'm2', 'm3', 'm4'], runId)
+  const recorded = await readRecordedAttempts(storage.pool, { messageIds: ['m1', 'm2', 'm3', 'm4'], groupId: 'g', runId })
   assert.deepEqual(
     recorded.toSorted((a, b) => (a.messageId < b.messageId ? -1 : 1)),
     [
       { messageId: 'm1', endpointId: 'ep_1', delivered: true },
       { messageId: 'm2', endpointId: 'ep_1', delivered: false },
+    ],
+  )
+})
+
+test('a fan-out that is executed again leaves to the mailbox what it has parked before its first request', async () => {
+  const parked = { state: 'parked', attempts: 0, nextAtMs: Date.now() } as const
+  await createRecorder({ pool: storage.pool, onWake: () => undefined }).record({
+    messageId: 'm1',
+    endpointId: 'ep_1',
+    appId: 'app_1',
+    trigger: 0,
+    groupId: 'g',
+    change: parked,
+  })
+  const again = { messageIds: ['m1'], runId: randomUUID() }
+  assert.deepEqual(await readRecordedAttempts(storage.pool, { ...again, groupId: 'g' }), [
+    { messageId: 'm1', endpointId: 'ep_1', delivered: false },
+  ])
+  assert.deepEqual(await readRecordedAttempts(storage.pool, { ...again, groupId: 'resend' }), [])
+})
+
+test('a single attempt that waits stays one, unless it took over a delivery that was to be retried', async () => {
+  const waits = { state: 'parked', attempts: 0, nextAtMs: Date.now(), retried: false } as const
+  await record(waits, 'm1', 'resend', runId)
+  await record(WAITS, 'm2', 'g', runId)
+  await record(waits, 'm2', 'resend', runId)
+  const due = await readDueParked(storage.pool, 'ep_1', Date.now() + 1, 10)
+  assert.deepEqual(
+    due.map((one) => [one.messageId, one.retried]),
+    [
+      ['m1', false],
+      ['m2', true],
     ],
   )
 })
