@@ -5,7 +5,7 @@ import { LIMITS } from '../domain/limits.ts'
 import { parseJson } from './body.ts'
 import { ValidationError } from './errors.ts'
 import { parseKeepingNumbers } from './json.ts'
-import { mediaType } from './schemas/names.ts'
+import { CONTROL, isClean, mediaType } from './schemas/names.ts'
 import { parseBody } from './schemas/parse.ts'
 
 /** An event that was published as a CloudEvent: the body of an ordinary publish, and the attributes that this has no place for. */
@@ -50,6 +50,8 @@ export function readCloudEvent(headers: IncomingHttpHeaders, body: Buffer): Publ
   )
   if (Buffer.byteLength(JSON.stringify(attributes)) > LIMITS.metadataMaxBytes)
     throw refuse(`Attributes take ${LIMITS.metadataMaxBytes} bytes at most`)
+  const unclean = Object.entries(attributes).find(([, value]) => typeof value === 'string' && !isClean(value))
+  if (unclean !== undefined) throw new ValidationError([{ loc: ['body', unclean[0]], msg: CONTROL, type: 'value_error' }])
   return { attributes, body: { eventType: event.type, eventId: event.id, ...payloadOf(event.data, contentType) } }
 }
 

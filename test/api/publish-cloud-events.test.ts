@@ -60,6 +60,8 @@ test('a CloudEvent in binary mode is the same, whatever its data is', async () =
   assert.deepEqual([shown.payload, (shown.envelope as { contentType: string }).contentType], ['<n>3</n>', 'application/xml'])
   const list = await post({ ...BINARY, 'ce-id': 'b-3', 'content-type': 'application/json' }, '[1,2]')
   assert.equal((await stored(list.json.id))?.payload, '[1,2]')
+  const number = await post({ ...BINARY, 'ce-id': 'b-4', 'content-type': 'application/json' }, '{"payload":12345678901234567890}')
+  assert.equal((await stored(number.json.id))?.payload, '{"payload":12345678901234567890}')
 })
 
 test('what is not a CloudEvent of version 1.0 is refused and changes nothing', async () => {
@@ -75,6 +77,9 @@ test('what is not a CloudEvent of version 1.0 is refused and changes nothing', a
     structured({ ...EVENT, data_base64: 'AAAA' }),
     structured({ ...EVENT, datacontenttype: 'no type', data: {} }),
     structured({ ...EVENT, extension: 'x'.repeat(5000), data: {} }),
+    structured({ ...EVENT, extension: 'a\0b', data: {} }),
+    structured({ ...EVENT, source: '\ud800', data: {} }),
+    post({ ...BINARY, 'ce-extension': '%00', 'content-type': 'application/json' }, '{}'),
     structured([]),
     post({ 'content-type': 'application/cloudevents+json' }, 'not json'),
     post({ ...BINARY, 'content-type': 'application/json' }, 'not json'),
