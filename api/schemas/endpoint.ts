@@ -1,12 +1,13 @@
 import { z } from 'zod'
 import { CLOUD_EVENT_FORMATS } from '../../domain/cloud-event.ts'
 import { LIMITS } from '../../domain/limits.ts'
-import { ORDERINGS, PRIORITIES, type Endpoint, type EndpointFields } from '../../storage/endpoints.ts'
+import { ORDERINGS } from '../../domain/ordering.ts'
+import { PRIORITIES, type Endpoint, type EndpointFields } from '../../storage/endpoints.ts'
 import type { Cipher } from '../../storage/cipher.ts'
 import { compileFilter, FilterError } from '../../storage/payload-filter.ts'
 import { accessFields, accessPatchFields, showAccess, shownAccessFields, sealedAccess } from './endpoint-access.ts'
 import { customHeaders } from './headers.ts'
-import { eventTypePatterns, metadata, names, positiveU16, text, throttleRate, uid } from './names.ts'
+import { CONTROL, eventTypePatterns, isClean, metadata, names, positiveU16, text, throttleRate, uid } from './names.ts'
 import { aliased } from './parse.ts'
 import {
   listOf,
@@ -52,6 +53,7 @@ const filter = z
   })
 
 function filterProblem(text: string): string | undefined {
+  if (!isClean(text)) return CONTROL
   try {
     compileFilter(text)
     return undefined
@@ -68,6 +70,7 @@ const batching = z
   .object({
     maxEvents: z.int().min(1).max(LIMITS.batchingMaxEvents),
     lingerMs: z.int().min(0).max(LIMITS.batchingMaxLingerMs),
+    maxBytes: z.int().min(LIMITS.batchingMinBytes).max(LIMITS.batchingMaxBytes).default(LIMITS.batchingDefaultBytes),
   })
   .meta({ id: 'EndpointBatching' })
 

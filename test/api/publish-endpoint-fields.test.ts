@@ -67,6 +67,7 @@ test('extra fields that mean nothing are refused, and change nothing', async () 
     { filter: 'amount > 1' },
     { filter: 'payload.text.matches("a")' },
     { filter: '1 + 1' },
+    { filter: 'payload.text == "\0"' },
     { filter: 7 },
     { filter: `payload.a == "${'x'.repeat(1024)}"` },
     { ordering: 'lifo' },
