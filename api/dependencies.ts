@@ -6,6 +6,7 @@ import type { Cipher } from '../storage/cipher.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import type { AddressGuard } from '../http/address-guard.ts'
 import type { Pool } from '../storage/pool.ts'
+import type { MailboxWake } from '../storage/recorder.ts'
 import type { Revocations } from '../storage/revocations.ts'
 
 /** The way in for messages: everything resolves after the commit that makes Tidings answerable for it. */
@@ -41,6 +42,8 @@ export interface ApiDependencies {
   readonly intake: Intake
   readonly launchTask: LaunchTask
   readonly findFanOut: FindFanOut
+  /** Has what an endpoint's mailbox holds looked at now. Where that fails a sweep does it later. */
+  readonly wakeMailbox: (wake: MailboxWake) => void
   readonly readiness: ReadinessChecks
   readonly log: Logger
 }

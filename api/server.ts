@@ -14,6 +14,7 @@ import { auditLogRoutes } from './routes/audit-log.ts'
 import { authenticationRoutes } from './routes/authentication.ts'
 import { backgroundTaskRoutes } from './routes/background-tasks.ts'
 import { deadLetterRoutes } from './routes/dead-letters.ts'
+import { endpointHealthRoutes } from './routes/endpoint-health.ts'
 import { endpointHeaderRoutes } from './routes/endpoint-headers.ts'
 import { endpointSecretRoutes } from './routes/endpoint-secrets.ts'
 import { endpointRoutes } from './routes/endpoints.ts'
@@ -33,6 +34,7 @@ export const ROUTES: RouteTable = {
   ...endpointRoutes,
   ...endpointSecretRoutes,
   ...endpointHeaderRoutes,
+  ...endpointHealthRoutes,
   ...eventTypeRoutes,
   // Before the messages by id, which the paths look like.
   ...publishingRoutes,

@@ -139,6 +139,7 @@ async function measure(): Promise<void> {
     guard: createGuard(config),
     launchTask: () => Promise.resolve(),
     findFanOut: () => Promise.resolve(undefined),
+    wakeMailbox: () => undefined,
     readiness: {},
   }
   const intake = createIntake({ pool, messages: createMessageCache(), groupLeaseMs: 10_000 })

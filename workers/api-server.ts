@@ -7,6 +7,7 @@ import { createIntake } from '../api/intake.ts'
 import { createApi } from '../api/server.ts'
 import { renewEncryption } from '../storage/renew-encryption.ts'
 import type { Dispatcher } from './dispatcher.ts'
+import { createMailboxes } from './mailboxes.ts'
 import type { Parts } from './parts.ts'
 import { createFindFanOut } from './find-fan-out.ts'
 import type { Schedule } from './schedule.ts'
@@ -29,11 +30,13 @@ export async function startApiServer(
 ): Promise<string> {
   const { config, pool, client, messages } = parts
   const intake = createIntake({ pool, messages, ...others, groupLeaseMs: GROUP_LEASE_MS })
+  const mailboxes = createMailboxes({ ...parts, partitions: config.partitions, sweep: false })
   const api = createApi({
     ...parts,
     intake,
     launchTask: createLaunchTask(parts),
     findFanOut: createFindFanOut(client),
+    wakeMailbox: (wake) => mailboxes.wake(wake),
     readiness: readinessOf(parts),
   })
   const server = createApiServer(api)

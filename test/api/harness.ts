@@ -78,6 +78,7 @@ export async function startApi(changes: Partial<Config> = {}): Promise<Harness> 
     intake,
     launchTask: (task) => Promise.resolve(void tasks.push(task)),
     findFanOut: () => Promise.resolve(undefined),
+    wakeMailbox: () => undefined,
     readiness,
     log,
   })
