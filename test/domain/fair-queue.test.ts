@@ -85,6 +85,32 @@ test('within a take no key is a turn ahead of one that still waits', () => {
   )
 })
 
+const WEIGHTS: Readonly<Record<string, number>> = { a: 8, b: 4, c: 1, d: 3 }
+
+test('keys that wait all the time are served by their weights, whatever the sizes of the takes', () => {
+  const sizes = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 40 })
+  fc.assert(
+    fc.property(fc.shuffledSubarray(Object.keys(WEIGHTS), { minLength: 2 }), sizes, (keys, takes) => {
+      const queue = createFairQueue<string>()
+      for (let i = 0; i < 1600; i++) for (const key of keys) queue.push(key, key, WEIGHTS[key])
+      const served = new Map(keys.map((key) => [key, 0]))
+      for (const size of takes) {
+        for (const key of queue.take(size)) served.set(key, served.get(key)! + 1)
+        const turns = keys.map((key) => served.get(key)! / WEIGHTS[key]!)
+        assert.ok(Math.max(...turns) - Math.min(...turns) <= 1, JSON.stringify([...served]))
+      }
+    }),
+  )
+})
+
+test('what has waited behind a flood of greater weight gets its turns while the flood goes on', () => {
+  const queue = createFairQueue<string>()
+  for (let i = 0; i < 20_000; i++) queue.push('flood', 'flood', 8)
+  for (let i = 0; i < 10; i++) queue.push('low', 'low', 1)
+  const first = Array.from({ length: 90 }, () => queue.take(1)).flat()
+  assert.equal(first.filter((item) => item === 'low').length, 10)
+})
+
 test('over many small takes a flooding key gets no more turns than a modest one', () => {
   const queue = createFairQueue<string>()
   for (let i = 0; i < 1000; i++) queue.push('flood', `flood ${i}`)
