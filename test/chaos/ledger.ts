@@ -95,7 +95,7 @@ export interface Account {
 
 /**
  * Holds every accepted event against what arrived and what Postgres says: each pair with a healthy endpoint has arrived and
- * has a success, each pair with the failing endpoint has an attempt and a row that waits or is dead. What is recorded as
+ * has a success, each pair with the failing endpoint has a row that is parked, or waits or is dead after an attempt. What is recorded as
  * delivered must not have been sent again, whoever was killed.
  */
 export async function account(pool: Pool, targets: Targets, events: number): Promise<Account> {
@@ -120,8 +120,10 @@ export async function account(pool: Pool, targets: Targets, events: number): Pro
     }
     const pair = pairOf(messageId, targets.failing)
     const attempts = books.attempts.get(pair)?.all ?? 0
-    if (attempts === 0 || !['retrying', 'parked', 'dead'].includes(books.waiting.get(pair) ?? '')) lost.push(pair)
-    else totals.waiting++
+    const state = books.waiting.get(pair)
+    // While its circuit breaker is open nothing is sent: the row alone keeps the delivery.
+    if (state === 'parked' || (attempts > 0 && (state === 'retrying' || state === 'dead'))) totals.waiting++
+    else lost.push(pair)
     totals.unrecorded += Math.max(0, (targets.arrivals.get(pair) ?? 0) - attempts)
   }
   assert.deepEqual(lost.slice(0, 10), [], `${lost.length} pairs are lost`)
