@@ -9,6 +9,7 @@ import type {
 } from '../domain/fan-out.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { TRIGGER_MANUAL } from '../domain/outcome.ts'
+import { combine, DEFAULT_PRIORITY, higher, lineOf, type Priority, type PriorityWeights } from '../domain/priority.ts'
 import { takes } from '../domain/routing.ts'
 import { readRecordedAttempts } from '../storage/deliveries.ts'
 import type { CachedEndpoint, ConfigCache } from '../storage/config-cache.ts'
@@ -29,6 +30,7 @@ export interface FirstAttemptsDependencies {
   readonly sendFast: LaneSender
   readonly runs: RunMemory
   readonly inFlight: InFlight
+  readonly priorityWeights: PriorityWeights
   readonly processId: string
   /** Aborted when the process stops. */
   readonly stopping: AbortSignal
@@ -162,13 +164,18 @@ async function beginExecution(deps: FirstAttemptsDependencies, input: FirstAttem
 }
 
 async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, targets: readonly Target[]) {
-  const left = new Map<string, Remaining & { messageIds: string[] }>()
+  const left = new Map<string, Left>()
   let delivered = 0
   const leave = (target: Target, message: StoredMessage, how: Continuation) => {
     const key = `${target.endpoint.id} ${how}`
+    const priority = combine(message.priority ?? DEFAULT_PRIORITY, target.endpoint.priority)
     const known = left.get(key)
-    if (known !== undefined) known.messageIds.push(message.id)
-    else left.set(key, { endpointId: target.endpoint.id, host: target.endpoint.host, how, messageIds: [message.id] })
+    if (known === undefined) {
+      left.set(key, { endpoint: target.endpoint, how, messageIds: [message.id], priority })
+    } else {
+      known.messageIds.push(message.id)
+      known.priority = higher(known.priority, priority)
+    }
   }
   const holds = createHolds()
   await Promise.all(
@@ -181,7 +188,20 @@ async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, ta
     ),
   )
   holds.stop()
-  return { delivered, remaining: [...left.values()] }
+  return { delivered, remaining: [...left.values()].map((one) => toRemaining(one, deps.priorityWeights)) }
+}
+
+/** What is left over of one endpoint goes on in one activity, as urgent as the most urgent of it. */
+interface Left {
+  readonly endpoint: CachedEndpoint
+  readonly how: Continuation
+  readonly messageIds: string[]
+  priority: Priority
+}
+
+function toRemaining({ endpoint, how, messageIds, priority }: Left, weights: PriorityWeights): Remaining {
+  const turn = { fairnessKey: lineOf(endpoint.appId, priority), fairnessWeight: weights[priority] }
+  return { endpointId: endpoint.id, host: endpoint.host, how, messageIds, turn }
 }
 
 async function sendOne(

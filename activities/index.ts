@@ -3,6 +3,8 @@ import { ApplicationFailure } from '@temporalio/common'
 import type { Logger } from 'pino'
 import type { RetryPolicy } from '../domain/backoff.ts'
 import type { HealthRules } from '../domain/health.ts'
+import type { Lane } from '../domain/names.ts'
+import type { PriorityWeights } from '../domain/priority.ts'
 import type { OutgoingClient } from '../http/client.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import { disableEndpoint } from '../storage/endpoint-state.ts'
@@ -38,6 +40,9 @@ export interface ActivityDependencies {
   readonly policy: RetryPolicy
   readonly retryTimeScale: number
   readonly requestTimeoutMs: number
+  readonly priorityWeights: PriorityWeights
+  /** Requests in flight at a time. */
+  readonly laneRequests: Readonly<Record<Lane, number>>
   readonly svixHeaders: boolean
   readonly log: Logger
   /** Aborted when requests in flight are to be given up. */
@@ -48,14 +53,21 @@ export interface ActivityDependencies {
 
 /** All that workflows ask for. Each kind of worker registers them all; task queues decide what it gets. */
 export function createActivities(deps: ActivityDependencies) {
+  const { laneRequests } = deps
   const makeAttempt = createMakeAttempt({
     ...deps,
     disableEndpoint: (endpointId, appId) => disableEndpoint(deps.pool, endpointId, appId),
   })
-  const sendRetry = createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 2 }), makeAttempt)
+  const sendRetry = createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 2, max: laneRequests.retry }), makeAttempt)
   const senders = {
-    fast: createGate(createLaneSender(createRequestSlots({ refuseSlow: true, startingLimit: 1 }), makeAttempt), deps),
-    slow: createGate(createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 5 }), makeAttempt), deps),
+    fast: createGate(
+      createLaneSender(createRequestSlots({ refuseSlow: true, startingLimit: 1, max: laneRequests.fast }), makeAttempt),
+      deps,
+    ),
+    slow: createGate(
+      createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 5, max: laneRequests.slow }), makeAttempt),
+      deps,
+    ),
     retry: createGate(sendRetry, deps),
   }
   const inFlight = createInFlight()

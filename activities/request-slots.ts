@@ -14,7 +14,8 @@ export type Answered = 'quickly' | 'slowly' | 'never'
 export type Refusal = 'slow' | 'busy'
 
 /**
- * Requests in flight of one lane in this process: 10 for each endpoint and for each host, 100 in all (design sections 4, 7).
+ * Requests in flight of one lane in this process: 10 for each endpoint and for each host, 100 in all unless
+ * told (design sections 4, 7).
  * An endpoint begins with few requests at a time and gets more as it answers, so that one that hangs holds one place of its
  * host's and not ten. In a lane that turns slow endpoints away an endpoint gets none while it is silent, and for a minute
  * after it has not answered at all.
@@ -28,6 +29,8 @@ export interface RequestSlotsOptions {
   readonly refuseSlow: boolean
   /** Requests at a time that an endpoint has before it has answered, and while it does not. */
   readonly startingLimit: number
+  /** Requests in flight of all endpoints together. */
+  readonly max?: number
   readonly now?: () => number
 }
 
@@ -58,6 +61,7 @@ interface HostState {
 }
 
 interface LaneState {
+  readonly max: number
   readonly options: RequestSlotsOptions
   readonly now: () => number
   hosts: Map<string, HostState>
@@ -68,7 +72,8 @@ interface LaneState {
 }
 
 export function createRequestSlots(options: RequestSlotsOptions): RequestSlots {
-  const lane: LaneState = { options, now: options.now ?? Date.now, hosts: new Map(), endpoints: new Map(), blocked: new Set(), active: 0 }
+  const { max = LIMITS.requestsInFlightPerLane, now = Date.now } = options
+  const lane: LaneState = { options, max, now, hosts: new Map(), endpoints: new Map(), blocked: new Set(), active: 0 }
   return {
     acquire(endpointId, hostName) {
       const endpoint = endpointOf(lane, endpointId, hostName)
@@ -78,7 +83,7 @@ export function createRequestSlots(options: RequestSlotsOptions): RequestSlots {
       return new Promise((give) => {
         endpoint.waiting.push(give)
         endpoint.host.ring.add(endpoint)
-        if (lane.active >= LIMITS.requestsInFlightPerLane) lane.blocked.add(endpoint.host)
+        if (lane.active >= lane.max) lane.blocked.add(endpoint.host)
       })
     },
   }
@@ -94,7 +99,7 @@ function waitMs(endpoint: EndpointState): number {
 
 function hasRoom(lane: LaneState, endpoint: EndpointState): boolean {
   const { host } = endpoint
-  return endpoint.active < endpoint.limit && host.active < LIMITS.connectionsPerHost && lane.active < LIMITS.requestsInFlightPerLane
+  return endpoint.active < endpoint.limit && host.active < LIMITS.connectionsPerHost && lane.active < lane.max
 }
 
 function grant(lane: LaneState, endpoint: EndpointState): Slot {
@@ -159,7 +164,7 @@ function refuseWaiting(endpoint: EndpointState): void {
 function pump(lane: LaneState, host: HostState): void {
   if (host.ring.size > 0) lane.blocked.add(host)
   for (const blocked of lane.blocked) {
-    if (lane.active >= LIMITS.requestsInFlightPerLane) return
+    if (lane.active >= lane.max) return
     pumpHost(lane, blocked)
   }
 }
@@ -168,7 +173,7 @@ function pumpHost(lane: LaneState, host: HostState): void {
   lane.blocked.delete(host)
   for (const endpoint of host.ring) {
     if (host.active >= LIMITS.connectionsPerHost) return
-    if (lane.active >= LIMITS.requestsInFlightPerLane) {
+    if (lane.active >= lane.max) {
       lane.blocked.add(host)
       return
     }

@@ -1,5 +1,6 @@
 import { EventIdConflictError, RepeatedKeyError } from '../domain/errors.ts'
 import { createFairQueue } from '../domain/fair-queue.ts'
+import { DEFAULT_PRIORITY, DEFAULT_WEIGHTS, lineOf, type PriorityWeights } from '../domain/priority.ts'
 import { newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage, Redelivery } from '../domain/message.ts'
@@ -26,16 +27,17 @@ export interface IntakeDependencies {
   /** Absent: what is scheduled waits for the sweep of another process. */
   readonly schedule?: { wake(wakeAtMs: number): void } | undefined
   readonly groupLeaseMs: number
+  readonly weights?: PriorityWeights | undefined
 }
 
 type Acceptance = 'accepted' | 'conflict' | 'repeated'
 
 /**
  * Commits messages in groups: at once when idle, else all that came while the commit before was under way, each application
- * in its turn. A message is answered after its commit.
+ * and priority in its turn. A message is answered after its commit.
  */
 export function createIntake(deps: IntakeDependencies): Intake & { drained(): Promise<void> } {
-  const { pool, dispatcher } = deps
+  const { pool, dispatcher, weights = DEFAULT_WEIGHTS } = deps
   const queue = createFairQueue<NewMessage>()
   const commits = createGroupCommit<NewMessage, Acceptance>({
     max: LIMITS.messagesPerCommit,
@@ -43,7 +45,10 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
       get size() {
         return queue.size
       },
-      push: (message) => queue.push(message.appId, message),
+      push(message) {
+        const { appId, priority = DEFAULT_PRIORITY } = message
+        queue.push(lineOf(appId, priority), message, weights[priority])
+      },
       take: (max) => queue.take(max),
     },
     // A publisher is better served by an error now than by an answer after its own timeout.

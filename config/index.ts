@@ -1,7 +1,10 @@
 import { z } from 'zod'
 import { DEFAULT_JITTER, DEFAULT_SCHEDULE_MS, type RetryPolicy } from '../domain/backoff.ts'
 import { LIMITS } from '../domain/limits.ts'
+import type { Lane } from '../domain/names.ts'
+import type { PriorityWeights } from '../domain/priority.ts'
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
+import { shareVariables } from './shares.ts'
 import { flag, integer, list, nameServers, origins, ports, secret, secrets, weaknessOf, webUrl } from './formats.ts'
 
 /** A setting is missing or wrong. The message lists every problem, one a line, each naming its variable. */
@@ -42,6 +45,7 @@ const environment = z.object({
   TIDINGS_RETRY_SCHEDULE: schedule,
   TIDINGS_RETRY_TIME_SCALE: z.string().default('1').transform(Number).pipe(z.number().positive().max(10)),
   ...healthVariables,
+  ...shareVariables,
   TIDINGS_REQUEST_TIMEOUT_MS: integer(100, LIMITS.requestTimeoutMaxMs, LIMITS.requestTimeoutMs),
   TIDINGS_PARTITIONS: integer(1, 256, 4),
   TIDINGS_GROUP_MAX: integer(1, LIMITS.groupMaxMessages, LIMITS.groupMaxMessages).optional(),
@@ -104,6 +108,11 @@ export interface Config {
   readonly endpointHealth: HealthConfig
   readonly requestTimeoutMs: number
   readonly partitions: number
+  readonly priorityWeights: PriorityWeights
+  /** Activities at a time of one delivery task queue in one process. */
+  readonly laneSlots: Readonly<Record<Lane, number>>
+  /** Requests in flight at a time in one process. */
+  readonly laneRequests: Readonly<Record<Lane, number>>
   readonly groupMaxMessages: number
   readonly logLevel: string
   readonly temporalUiUrl: string | undefined
@@ -160,6 +169,9 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     endpointHealth: healthConfig(value, scale),
     requestTimeoutMs: value.TIDINGS_REQUEST_TIMEOUT_MS,
     partitions: value.TIDINGS_PARTITIONS,
+    priorityWeights: value.TIDINGS_PRIORITY_WEIGHTS,
+    laneSlots: value.TIDINGS_LANE_SLOTS,
+    laneRequests: value.TIDINGS_LANE_REQUESTS,
     groupMaxMessages: value.TIDINGS_GROUP_MAX ?? (ownServer ? LIMITS.groupMaxMessages : LIMITS.groupMaxMessagesForeignServer),
     logLevel: value.TIDINGS_LOG_LEVEL,
     temporalUiUrl: value.TIDINGS_TEMPORAL_UI_URL,

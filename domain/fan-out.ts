@@ -34,6 +34,8 @@ export interface Remaining {
   readonly host: string
   readonly how: Continuation
   readonly messageIds: readonly string[]
+  /** Whose turn it is in the lane's task queue, and how much of it: a setting, so it must be in the history. */
+  readonly turn?: { readonly fairnessKey: string; readonly fairnessWeight: number }
 }
 
 export interface FirstAttemptsInput {

@@ -1,5 +1,6 @@
 import type { Envelope } from './cloud-event.ts'
 import type { AttemptTrigger } from './outcome.ts'
+import type { Priority } from './priority.ts'
 
 /** A message that has passed validation and waits to be committed. */
 export interface NewMessage {
@@ -18,6 +19,8 @@ export interface NewMessage {
   /** When it is to be delivered; absent: at once. */
   readonly deliverAtMs?: number | undefined
   readonly envelope?: Envelope | undefined
+  /** Absent: medium. */
+  readonly priority?: Priority | undefined
 }
 
 /** One message to be sent (again) to one endpoint, its filters bypassed. */

@@ -7,6 +7,8 @@ export type Priority = (typeof PRIORITIES)[number]
 /** Turns of each priority for as long as all of them wait: whole numbers from 1. */
 export type PriorityWeights = Readonly<Record<Priority, number>>
 
+export const DEFAULT_WEIGHTS: PriorityWeights = { high: 8, medium: 4, low: 1 }
+
 /** What is not told is medium. */
 export const DEFAULT_PRIORITY: Priority = 'medium'
 

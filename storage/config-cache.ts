@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import type { Logger } from 'pino'
 import type { CloudEventFormat } from '../domain/cloud-event.ts'
 import type { EndpointAccess } from '../domain/endpoint-access.ts'
+import type { Priority } from '../domain/priority.ts'
 import { toPatterns, type PayloadFilter, type Subscription } from '../domain/routing.ts'
 import type { Cipher } from './cipher.ts'
 import { ACCESS_COLUMNS, readAccess, type AccessRow } from './endpoint-access.ts'
@@ -30,6 +31,7 @@ export interface CachedEndpoint extends Subscription {
   readonly url: string
   readonly host: string
   readonly timeoutMs: number | null
+  readonly priority: Priority
   readonly format: CloudEventFormat | null
   readonly retryScheduleMs: readonly number[] | null
   /** Requests a second: of the endpoint, and of all of its application's together. Null: no limit. */
@@ -143,6 +145,7 @@ interface EndpointRow extends AccessRow {
   timeout_ms: number | null
   filter: string | null
   format: CloudEventFormat | null
+  priority: Priority
   secrets: Buffer[] | null
   expiries: (Date | null)[] | null
 }
@@ -150,7 +153,7 @@ interface EndpointRow extends AccessRow {
 async function loadEndpoints(deps: ConfigCacheDependencies, appId: string): Promise<CachedEndpoints> {
   const { rows } = await deps.pool.query<EndpointRow>({
     name: 'cache-endpoints',
-    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.throttle_rate, e.timeout_ms, e.filter, e.format,
+    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.throttle_rate, e.timeout_ms, e.filter, e.priority, e.format,
         (SELECT throttle_rate FROM application WHERE id = $1) AS app_throttle_rate, ${ACCESS_COLUMNS}, s.secrets, s.expiries
       FROM endpoint e
       LEFT JOIN (
@@ -179,6 +182,7 @@ function toEndpoint(row: EndpointRow, { cipher, log }: ConfigCacheDependencies):
     filter: row.filter === null ? null : filterOf(row.id, row.filter, log),
     timeoutMs: row.timeout_ms,
     format: row.format,
+    priority: row.priority,
     retryScheduleMs: row.retry_schedule_ms,
     throttleRate: row.throttle_rate,
     appThrottleRate: row.app_throttle_rate,

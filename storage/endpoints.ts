@@ -1,13 +1,11 @@
 import type { CloudEventFormat } from '../domain/cloud-event.ts'
 import type { OAuth2Settings } from '../domain/endpoint-access.ts'
+import type { Priority } from '../domain/priority.ts'
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from './page.ts'
 import type { Queryable } from './pool.ts'
 
 export const ORDERINGS = ['none', 'fifo'] as const
 export type Ordering = (typeof ORDERINGS)[number]
-
-export const PRIORITIES = ['high', 'medium', 'low'] as const
-export type Priority = (typeof PRIORITIES)[number]
 
 /** How many events one request carries at most, and how long the first of them waits for others. */
 export interface Batching {

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Envelope } from '../domain/cloud-event.ts'
+import type { Priority } from '../domain/priority.ts'
 import type { RoutedMessage } from '../domain/routing.ts'
 import type { Pool } from './pool.ts'
 
@@ -10,6 +11,8 @@ export interface StoredMessage extends RoutedMessage {
   /** Null once expunged or expired. */
   readonly payload: string | null
   readonly envelope?: Envelope | undefined
+  /** Absent: medium. */
+  readonly priority?: Priority | undefined
   /** By the publisher: its own deliveries are neither begun nor retried. */
   readonly cancelled?: boolean
 }
@@ -37,6 +40,7 @@ interface MessageRow {
   created_at: Date
   cancelled: boolean
   envelope: Envelope | null
+  priority: Priority
 }
 
 /** Reads messages in one statement; those that do not exist (yet) are absent from the map. */
@@ -52,7 +56,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
   const { rows } = await pool.query<MessageRow>({
     name: 'messages-by-id',
     text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at,
-        cancelled_at IS NOT NULL AS cancelled, envelope
+        cancelled_at IS NOT NULL AS cancelled, priority, envelope
       FROM message WHERE id = ANY($1::text[])`,
     values: [missing],
   })
@@ -66,6 +70,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
       createdAtMs: row.created_at.getTime(),
       cancelled: row.cancelled,
       envelope: row.envelope ?? undefined,
+      priority: row.priority,
     }
     found.set(row.id, message)
     cache.set(row.id, message)

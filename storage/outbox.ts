@@ -1,6 +1,7 @@
 import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage, Redelivery } from '../domain/message.ts'
 import type { AttemptTrigger } from '../domain/outcome.ts'
+import type { PriorityWeights } from '../domain/priority.ts'
 import { releasePublished } from './idempotency.ts'
 import type { Pool, Queryable } from './pool.ts'
 
@@ -120,8 +121,9 @@ async function releaseKeysOf(db: Queryable, refused: readonly NewMessage[]): Pro
 export async function enqueueRedeliveries(db: Queryable, redeliveries: readonly Redelivery[], request: string): Promise<void> {
   await db.query({
     name: 'outbox-redeliver',
-    text: `INSERT INTO outbox (id, message_id, app_id, event_type, endpoint_id, trigger, retried)
-      SELECT message_id || '/' || endpoint_id || '/' || $1, message_id, app_id, event_type, endpoint_id, trigger, retried
+    text: `INSERT INTO outbox (id, message_id, app_id, event_type, endpoint_id, trigger, retried, priority)
+      SELECT message_id || '/' || endpoint_id || '/' || $1, message_id, app_id, event_type, endpoint_id, trigger, retried,
+        coalesce((SELECT priority FROM message WHERE id = message_id), 'medium')
       FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::boolean[])
         AS t (message_id, app_id, event_type, endpoint_id, trigger, retried)
       ON CONFLICT DO NOTHING`,
@@ -173,6 +175,15 @@ interface RawRow {
   retried: boolean
 }
 
+export interface WaitingClaim {
+  /** Rows of the group, at most. */
+  readonly max: number
+  /** Leaves younger rows to the process that accepted them. */
+  readonly minAgeMs: number
+  readonly leaseMs: number
+  readonly weights: PriorityWeights
+}
+
 const ROW_COLUMNS = 'id, message_id, app_id, event_type, endpoint_id, trigger, retried'
 
 function toRow(raw: RawRow): OutboxRow {
@@ -188,26 +199,45 @@ function toRow(raw: RawRow): OutboxRow {
 }
 
 /**
- * Fixes what waits ungrouped as one group: up to `max` rows of one kind (the same endpoint, trigger and retrying), taken in
- * turn from each application. Rows that another dispatcher has locked are left to it.
- * @param minAgeMs leaves younger rows to the process that accepted them
+ * Fixes what waits ungrouped as one group: up to `max` rows of one kind (the same endpoint, trigger and retrying), in turns
+ * over the lines, one for each application and priority, so many rows at a turn as the priority's weight. The kind is that
+ * of a line drawn by weight: a flood of one kind is not in front of another. Rows that another dispatcher has locked are
+ * left to it.
  */
-export async function claimWaiting(db: Queryable, max: number, minAgeMs: number, leaseMs: number): Promise<OutboxRow[]> {
+export async function claimWaiting(db: Queryable, claim: WaitingClaim): Promise<OutboxRow[]> {
+  const { max, minAgeMs, leaseMs, weights } = claim
   const { rows } = await db.query<RawRow>({
     name: 'outbox-claim-waiting',
-    text: `WITH waiting AS (
-        SELECT id, app_id, endpoint_id, trigger, retried FROM outbox
-        WHERE group_id IS NULL AND created_at <= now() - $2 * interval '1 ms'
-        ORDER BY created_at LIMIT $1 * 4 FOR UPDATE SKIP LOCKED
-      ), kind AS (SELECT endpoint_id, trigger, retried FROM waiting ORDER BY id LIMIT 1),
-      chosen AS (
-        SELECT waiting.id FROM waiting JOIN kind
-          ON kind.endpoint_id IS NOT DISTINCT FROM waiting.endpoint_id AND kind.trigger = waiting.trigger AND kind.retried = waiting.retried
-        ORDER BY row_number() OVER (PARTITION BY app_id ORDER BY waiting.id), waiting.id LIMIT $1
-      )
+    text: `WITH RECURSIVE line AS (
+        (SELECT app_id, priority FROM outbox WHERE group_id IS NULL ORDER BY app_id, priority LIMIT 1)
+        UNION ALL
+        SELECT later.* FROM line, LATERAL (
+          SELECT o.app_id, o.priority FROM outbox o WHERE o.group_id IS NULL AND (o.app_id, o.priority) > (line.app_id, line.priority)
+          ORDER BY o.app_id, o.priority LIMIT 1
+        ) later
+      ), weighed AS MATERIALIZED (
+        SELECT line.*, CASE priority WHEN 'high' THEN $4::int WHEN 'low' THEN $6::int ELSE $5::int END AS weight, count(*) OVER () AS lines
+        FROM line
+      ), kind AS MATERIALIZED (
+        SELECT oldest.* FROM weighed, LATERAL (
+          SELECT o.endpoint_id, o.trigger, o.retried FROM outbox o
+          WHERE o.group_id IS NULL AND o.app_id = weighed.app_id AND o.priority = weighed.priority
+            AND o.created_at <= now() - $2 * interval '1 ms' ORDER BY o.created_at LIMIT 1
+        ) oldest ORDER BY random() ^ (1.0 / weight) DESC LIMIT 1
+      ), turns AS (
+        SELECT front.id, (front.place - 1) / weight AS turn FROM weighed, kind, LATERAL (
+          SELECT o.id, row_number() OVER (ORDER BY o.created_at, o.id) AS place FROM outbox o
+          WHERE o.group_id IS NULL AND o.app_id = weighed.app_id AND o.priority = weighed.priority
+            AND o.created_at <= now() - $2 * interval '1 ms'
+            AND o.endpoint_id IS NOT DISTINCT FROM kind.endpoint_id AND o.trigger = kind.trigger AND o.retried = kind.retried
+          ORDER BY o.created_at, o.id LIMIT $1 * 4 / lines + weight
+        ) front ORDER BY turn, front.id LIMIT $1 * 4
+      ), free AS MATERIALIZED (
+        SELECT o.id FROM outbox o WHERE o.id IN (SELECT id FROM turns) AND o.group_id IS NULL FOR UPDATE SKIP LOCKED
+      ), chosen AS MATERIALIZED (SELECT id FROM turns JOIN free USING (id) ORDER BY turn, id LIMIT $1)
       UPDATE outbox SET group_id = (SELECT min(id) FROM chosen), leased_until = now() + $3 * interval '1 ms'
       WHERE id IN (SELECT id FROM chosen) RETURNING ${ROW_COLUMNS}`,
-    values: [max, minAgeMs, leaseMs],
+    values: [max, minAgeMs, leaseMs, weights.high, weights.medium, weights.low],
   })
   return rows.map(toRow).sort(byId)
 }

@@ -85,7 +85,8 @@ export async function releaseDue(db: Queryable): Promise<number> {
           SELECT message_id FROM scheduled_message WHERE deliver_at <= now() ORDER BY deliver_at LIMIT $1 FOR UPDATE SKIP LOCKED
         ) RETURNING message_id, app_id, event_type
       ), queued AS (
-        INSERT INTO outbox (id, message_id, app_id, event_type) SELECT message_id, message_id, app_id, event_type FROM due
+        INSERT INTO outbox (id, message_id, app_id, event_type, priority)
+        SELECT message_id, message_id, due.app_id, due.event_type, message.priority FROM due JOIN message ON message.id = due.message_id
         ON CONFLICT DO NOTHING
       )
       SELECT count(*)::int AS released, CASE WHEN count(*) > 0 THEN pg_notify($2, '') END FROM due`,

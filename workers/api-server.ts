@@ -29,7 +29,7 @@ export async function startApiServer(
   stack: Stack,
 ): Promise<string> {
   const { config, pool, client, messages } = parts
-  const intake = createIntake({ pool, messages, ...others, groupLeaseMs: GROUP_LEASE_MS })
+  const intake = createIntake({ pool, messages, ...others, groupLeaseMs: GROUP_LEASE_MS, weights: parts.config.priorityWeights })
   const mailboxes = createMailboxes({ ...parts, partitions: config.partitions, sweep: false })
   const api = createApi({
     ...parts,

@@ -59,12 +59,21 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     policy: config.retry,
     retryTimeScale: config.retryTimeScale,
     requestTimeoutMs: config.requestTimeoutMs,
+    priorityWeights: config.priorityWeights,
+    laneRequests: config.laneRequests,
     svixHeaders: config.svixHeaders,
     stopping: stopping.signal,
     processId,
   })
   const { connection } = parts
-  const workers = await createWorkers({ ...options, connection, namespace: config.temporalNamespace, activities, processId })
+  const workers = await createWorkers({
+    ...options,
+    laneSlots: config.laneSlots,
+    connection,
+    namespace: config.temporalNamespace,
+    activities,
+    processId,
+  })
   stack.push(async () => {
     workers.shutdown()
     // Requests still in flight then are given up as interrupted, so that the tasks that made them can be completed.

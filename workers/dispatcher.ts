@@ -4,6 +4,7 @@ import type { CoLocatedDispatcher } from '../api/intake.ts'
 import { createFairQueue } from '../domain/fair-queue.ts'
 import type { NewMessage } from '../domain/message.ts'
 import { TRIGGER_SCHEDULED } from '../domain/outcome.ts'
+import { DEFAULT_PRIORITY, lineOf, type PriorityWeights } from '../domain/priority.ts'
 import { claimRows, type OutboxRow } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
 import { createGroupStarter, GROUP_LEASE_MS, type EndpointsOf, type GroupStarter } from './group-starter.ts'
@@ -19,6 +20,7 @@ export interface DispatcherDependencies {
   readonly startFanOut: StartFanOut
   readonly endpointsOf: EndpointsOf
   readonly groupMaxMessages: number
+  readonly weights: PriorityWeights
   readonly log: Logger
 }
 
@@ -33,9 +35,9 @@ const LINGER_MS = 30
  * the next group takes it all (more starts in flight made groups smaller and everything slower).
  */
 export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
-  const { pool, log, groupMaxMessages } = deps
+  const { pool, log, groupMaxMessages, weights } = deps
   const starter = createGroupStarter(deps)
-  const sweeper = createSweeper({ pool, starter, groupMaxMessages, log })
+  const sweeper = createSweeper({ pool, starter, groupMaxMessages, weights, log })
   const waiting = createFairQueue<OutboxRow>()
   let stopped = false
   let running: Promise<void> | undefined
@@ -67,7 +69,10 @@ export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
     },
     offer(messages) {
       if (!starter.reachable || stopped) return
-      for (const message of messages) waiting.push(message.appId, toRow(message))
+      for (const message of messages) {
+        const { appId, priority = DEFAULT_PRIORITY } = message
+        waiting.push(lineOf(appId, priority), toRow(message), weights[priority])
+      }
       running ??= run(() => Promise.resolve())
     },
     wake: () => sweeper.wake(),

@@ -86,6 +86,7 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
     startFanOut,
     endpointsOf: createEndpointsOf(parts),
     groupMaxMessages: config.groupMaxMessages,
+    weights: config.priorityWeights,
     log,
   })
   stack.push(() => dispatcher.stop())

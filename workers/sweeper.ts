@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import type { PriorityWeights } from '../domain/priority.ts'
 import { claimExpiredGroup, claimWaiting } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
 import { GROUP_LEASE_MS, type GroupStarter } from './group-starter.ts'
@@ -14,9 +15,17 @@ export interface Sweeper {
   stop(): Promise<void>
 }
 
+export interface SweeperDependencies {
+  readonly pool: Pool
+  readonly starter: GroupStarter
+  readonly groupMaxMessages: number
+  readonly weights: PriorityWeights
+  readonly log: Logger
+}
+
 /** Starts what no dispatcher has started: groups whose lease has run out, and rows that nobody has grouped. */
-export function createSweeper(deps: { pool: Pool; starter: GroupStarter; groupMaxMessages: number; log: Logger }): Sweeper {
-  const { pool, starter, groupMaxMessages, log } = deps
+export function createSweeper(deps: SweeperDependencies): Sweeper {
+  const { pool, starter, groupMaxMessages, weights, log } = deps
   let stopped = false
   let woken = false
   let sleep = new AbortController()
@@ -24,7 +33,7 @@ export function createSweeper(deps: { pool: Pool; starter: GroupStarter; groupMa
   const startNext = async (minAgeMs: number): Promise<boolean> => {
     const expired = await claimExpiredGroup(pool, GROUP_LEASE_MS)
     if (expired !== undefined) return starter.start(expired.groupId, expired.rows)
-    const rows = await claimWaiting(pool, groupMaxMessages, minAgeMs, GROUP_LEASE_MS)
+    const rows = await claimWaiting(pool, { max: groupMaxMessages, minAgeMs, leaseMs: GROUP_LEASE_MS, weights })
     const first = rows[0]
     return first !== undefined && starter.start(first.id, rows)
   }

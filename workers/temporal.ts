@@ -12,7 +12,6 @@ const WORKFLOWS_PATH = fileURLToPath(new URL('../workflows/index.ts', import.met
 const WORKFLOW_TASKS = 60
 const LOCAL_ACTIVITIES = 400
 const ATTACHED_ACTIVITIES = 1000
-const ACTIVITIES_OF_LANE: Readonly<Record<Lane, number>> = { fast: 100, slow: 20, retry: 200 }
 const FORCE_AFTER_DRAIN_MS = 2000
 
 let installed = false
@@ -57,6 +56,8 @@ export interface WorkerSetOptions {
   readonly bundle?: WorkflowBundle | undefined
   readonly lanes: readonly Lane[]
   readonly partitions: readonly number[]
+  /** Activities at a time of one delivery task queue. */
+  readonly laneSlots: Readonly<Record<Lane, number>>
   /** How long activities may go on after a shutdown. */
   readonly drainMs: number
 }
@@ -91,7 +92,7 @@ export async function createWorkers(options: WorkerSetOptions): Promise<WorkerSe
         Worker.create({
           ...common,
           taskQueue: deliverTaskQueue(lane, partition),
-          maxConcurrentActivityTaskExecutions: ACTIVITIES_OF_LANE[lane],
+          maxConcurrentActivityTaskExecutions: options.laneSlots[lane],
           maxConcurrentActivityTaskPolls: 2,
         }),
       )

@@ -132,7 +132,7 @@ async function redeliver(input: FanOutInput, remaining: Remaining): Promise<void
     startToCloseTimeout: '15m',
     heartbeatTimeout: '10s',
     retry: RETRY,
-    priority: { fairnessKey: endpointId },
+    priority: remaining.turn ?? { fairnessKey: endpointId },
   })
   const one = { ...deliveries(input), endpointId, messageIds }
   try {

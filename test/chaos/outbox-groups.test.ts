@@ -3,6 +3,7 @@ import { after, before, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { newId } from '../../domain/ids.ts'
 import type { NewMessage } from '../../domain/message.ts'
+import { DEFAULT_WEIGHTS } from '../../domain/priority.ts'
 import { acceptMessages, claimExpiredGroup, claimRows, claimWaiting, deleteGroup } from '../../storage/outbox.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
 import { createRecorder } from '../../storage/recorder.ts'
@@ -40,7 +41,7 @@ function newMessages(count: number): NewMessage[] {
 test('two dispatchers that claim the same waiting rows never make two groups of one id', async () => {
   const messages = newMessages(3)
   await acceptMessages(pool, messages, false, 0)
-  const swept = await claimWaiting(pool, 1, 0, LEASE_MS)
+  const swept = await claimWaiting(pool, { max: 1, minAgeMs: 0, leaseMs: LEASE_MS, weights: DEFAULT_WEIGHTS })
   assert.deepEqual(
     swept.map((row) => row.id),
     [messages[0]!.id],

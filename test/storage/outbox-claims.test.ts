@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, afterEach, before, test } from 'node:test'
 import { newId } from '../../domain/ids.ts'
 import type { Redelivery } from '../../domain/message.ts'
+import { DEFAULT_WEIGHTS, PRIORITIES } from '../../domain/priority.ts'
 import { acceptMessages, claimExpiredGroup, claimRows, claimWaiting, enqueueRedeliveries, type OutboxRow } from '../../storage/outbox.ts'
 import { count, createStorage, newMessages, type Storage } from './rows.ts'
 
@@ -14,6 +15,8 @@ before(async () => {
 
 afterEach(() => storage.pool.query('TRUNCATE message, message_event_id, outbox'))
 after(() => storage.drop())
+
+const claim = (max: number, minAgeMs = 0) => claimWaiting(storage.pool, { max, minAgeMs, leaseMs: LEASE_MS, weights: DEFAULT_WEIGHTS })
 
 const ids = (rows: readonly { id: string }[]) => rows.map((row) => row.id).sort()
 const redelivery = (changes: Partial<Redelivery> = {}): Redelivery => ({
@@ -37,7 +40,7 @@ async function groups(): Promise<Map<string, string[]>> {
 async function claimAll(max: number): Promise<OutboxRow[][]> {
   const claimed: OutboxRow[][] = []
   for (;;) {
-    const rows = await claimWaiting(storage.pool, max, 0, LEASE_MS)
+    const rows = await claim(max)
     if (rows.length > 0) claimed.push(rows)
     else if ((await count(storage.pool, 'outbox', 'group_id IS NULL')) === 0) return claimed
   }
@@ -104,23 +107,58 @@ test('a group has one kind of rows: the same endpoint, trigger and retrying', as
 test('a group is filled in turn from each application', async () => {
   await acceptMessages(storage.pool, newMessages(30, { appId: 'app_flood' }), false, 0)
   await acceptMessages(storage.pool, newMessages(3, { appId: 'app_modest' }), false, 0)
-  const group = await claimWaiting(storage.pool, 10, 0, LEASE_MS)
+  const group = await claim(10)
   assert.equal(group.filter((row) => row.appId === 'app_modest').length, 3)
   assert.equal(group.length, 10)
 })
 
+test('a thousand older rows of another application do not keep a row out of the next group', async () => {
+  await acceptMessages(storage.pool, newMessages(1000, { appId: 'app_flood' }), false, 0)
+  const modest = newMessages(1, { appId: 'app_modest' })
+  await acceptMessages(storage.pool, modest, false, 0)
+  assert.ok((await claim(10)).some((row) => row.id === modest[0]!.id))
+})
+
+test('lines of different priority are claimed by their weights, and none waits for another to end', async () => {
+  for (const [appId, priority] of [...PRIORITIES.map((one) => ['app_1', one]), ['app_2', 'low']] as const) {
+    const messages = newMessages(100, { appId })
+    await acceptMessages(storage.pool, messages, false, 0)
+    await storage.pool.query('UPDATE outbox SET priority = $1 WHERE id = ANY($2)', [priority, ids(messages)])
+  }
+  const { rows } = await storage.pool.query<{ priority: string; count: number }>(
+    'SELECT priority, count(*)::int FROM outbox WHERE id = ANY($1) GROUP BY priority ORDER BY priority',
+    [ids(await claim(28))],
+  )
+  assert.deepEqual(rows, [
+    { priority: 'high', count: 16 },
+    { priority: 'low', count: 4 },
+    { priority: 'medium', count: 8 },
+  ])
+})
+
+test('a flood of one kind does not keep another kind waiting', async () => {
+  const flood = Array.from({ length: 200 }, () => redelivery({ appId: 'app_flood' }))
+  await enqueueRedeliveries(storage.pool, flood, 'request')
+  await acceptMessages(storage.pool, newMessages(1, { appId: 'app_modest' }), false, 0)
+  for (let claims = 1; ; claims++) {
+    const group = await claim(2)
+    if (group.some((row) => row.appId === 'app_modest')) break
+    assert.ok(claims < 60, 'after 60 claims it still waits')
+  }
+})
+
 test('young rows are left to the process that accepted them', async () => {
   await acceptMessages(storage.pool, newMessages(2), false, 0)
-  assert.deepEqual(await claimWaiting(storage.pool, 10, 60_000, LEASE_MS), [])
+  assert.deepEqual(await claim(10, 60_000), [])
   await storage.pool.query(`UPDATE outbox SET created_at = now() - interval '2 minutes'`)
-  assert.equal((await claimWaiting(storage.pool, 10, 60_000, LEASE_MS)).length, 2)
+  assert.equal((await claim(10, 60_000)).length, 2)
 })
 
 test('a recorded group is claimed only when its lease has run out, whole, and under its own name', async () => {
   const messages = newMessages(5)
   const { groupId } = await acceptMessages(storage.pool, messages, true, LEASE_MS)
   assert.equal(await claimExpiredGroup(storage.pool, LEASE_MS), undefined)
-  assert.deepEqual(await claimWaiting(storage.pool, 10, 0, LEASE_MS), [])
+  assert.deepEqual(await claim(10), [])
   assert.equal(await claimRows(storage.pool, ids(messages), LEASE_MS), undefined)
   await storage.pool.query(`UPDATE outbox SET leased_until = now() - interval '1 ms'`)
   const claimed = await claimExpiredGroup(storage.pool, LEASE_MS)
