@@ -23,6 +23,7 @@ const environment = z.object({
   TIDINGS_ENV: z.enum(['development', 'production']).default('development'),
   TIDINGS_HOST: z.string().default('127.0.0.1'),
   TIDINGS_PORT: integer(0, 65_535, 8071),
+  TIDINGS_METRICS_PORT: integer(1, 65_535, 0).optional(),
   TIDINGS_DATA_DIR: z.string().min(1).default('.tidings'),
   TIDINGS_CACHE_DIR: z.string().min(1).optional(),
   TIDINGS_REGION: z
@@ -75,6 +76,8 @@ export interface Config {
   readonly environment: 'development' | 'production'
   readonly host: string
   readonly port: number
+  /** Where Prometheus reads; undefined: nowhere. */
+  readonly metricsPort: number | undefined
   /** Where embedded Postgres, Temporal and downloads live. */
   readonly dataDir: string
   /** Downloads that several clones share; undefined: a folder in the user's home, else the data directory. */
@@ -144,6 +147,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     environment: value.TIDINGS_ENV,
     host: value.TIDINGS_HOST,
     port: value.TIDINGS_PORT,
+    metricsPort: value.TIDINGS_METRICS_PORT,
     dataDir: value.TIDINGS_DATA_DIR,
     cacheDir: value.TIDINGS_CACHE_DIR,
     region: value.TIDINGS_REGION,

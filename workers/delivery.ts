@@ -13,6 +13,7 @@ import { createEndpointHealth } from '../storage/endpoint-health.ts'
 import { createRecorder } from '../storage/recorder.ts'
 import { createTokenBuckets } from '../storage/token-buckets.ts'
 import { startHealthSweep } from './health-sweep.ts'
+import type { Metrics } from './metrics.ts'
 import { createMailboxes } from './mailboxes.ts'
 import type { Parts } from './parts.ts'
 import type { Stack } from './stack.ts'
@@ -29,6 +30,7 @@ export interface WorkersOptions {
   readonly partitions: readonly number[]
   readonly drainMs: number
   readonly runs: RunMemory
+  readonly metrics: Metrics
 }
 
 export interface StartedWorkers {
@@ -96,6 +98,6 @@ function startHealth(parts: Parts, options: WorkersOptions, stack: Stack) {
     const sweep = startHealthSweep(parts)
     stack.push(() => sweep.stop())
   }
-  const admission = createAdmission({ ...shared, buckets: createTokenBuckets(parts.pool) })
-  return { health, healthRules: rules.health, admission, pace: createPace({ ...shared, admission }) }
+  const admission = options.metrics.held(createAdmission({ ...shared, buckets: createTokenBuckets(parts.pool) }))
+  return { health: options.metrics.counted(health), healthRules: rules.health, admission, pace: createPace({ ...shared, admission }) }
 }

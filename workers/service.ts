@@ -11,6 +11,7 @@ import { TOKENS_CHANNEL } from '../storage/revocations.ts'
 import { startApiServer } from './api-server.ts'
 import { startWorkers } from './delivery.ts'
 import { createDispatcher, type Dispatcher } from './dispatcher.ts'
+import { createMetrics, serveMetrics } from './metrics.ts'
 import { connectParts, type Parts } from './parts.ts'
 import { createSchedule } from './schedule.ts'
 import { createStack, type Stack } from './stack.ts'
@@ -61,9 +62,15 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   installRuntime(log)
   const bundling = dispatches ? bundleWorkflows() : undefined
   const parts = await connectParts(config, log, stack)
+  const metrics = createMetrics(parts.states)
+  if (config.metricsPort !== undefined) {
+    const served = await serveMetrics(metrics, config.host, config.metricsPort)
+    stack.push(() => served.stop())
+  }
   const runs = createRunMemory()
   const lanes = delivers ? options.lanes : []
-  const workers = dispatches || delivers ? await startWorkers(parts, { ...options, lanes, bundle: await bundling, runs }, stack) : undefined
+  const workers =
+    dispatches || delivers ? await startWorkers(parts, { ...options, lanes, bundle: await bundling, runs, metrics }, stack) : undefined
   const dispatcher = dispatches ? startDispatcher(parts, runs, stack) : undefined
   if (dispatches) startTasks(parts, stack)
   const schedule = createSchedule(parts, { sweep: dispatches })

@@ -1,0 +1,112 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { Admission } from '../activities/admission.ts'
+import type { AttemptOutcome } from '../domain/outcome.ts'
+import { LATENCY_BOUNDS_MS } from '../domain/health.ts'
+import type { EndpointHealth } from '../storage/endpoint-health.ts'
+import type { EndpointStates } from '../storage/endpoint-states.ts'
+
+/** What this process measures of itself, for Prometheus. No label names an endpoint: there may be a million of them. */
+export interface Metrics {
+  /** Counts what requests come to. */
+  counted(health: EndpointHealth): EndpointHealth
+  /** Counts what may not be sent. */
+  held(admission: Admission): Admission
+  /** The text that Prometheus reads. */
+  text(): Promise<string>
+}
+
+export function createMetrics(states: EndpointStates): Metrics {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  const attempts = new Counter({
+    name: 'tidings_attempts_total',
+    help: 'Requests to endpoints by what came of them; `rate_limited` of the rejected were answered with 429',
+    labelNames: ['outcome'],
+    registers: [registry],
+  })
+  const durations = new Histogram({
+    name: 'tidings_attempt_duration_seconds',
+    help: 'How long requests to endpoints took',
+    buckets: LATENCY_BOUNDS_MS.map((ms) => ms / 1000),
+    registers: [registry],
+  })
+  const held = new Counter({
+    name: 'tidings_held_total',
+    help: 'Deliveries that were parked because they might not be sent yet, by reason',
+    labelNames: ['reason'],
+    registers: [registry],
+  })
+  exposeStates(registry, states)
+  const count = (outcome: AttemptOutcome) => {
+    attempts.inc({ outcome: outcome.kind })
+    if (outcome.statusCode === 429) attempts.inc({ outcome: 'rate_limited' })
+    if (outcome.statusCode > 0) durations.observe(outcome.durationMs / 1000)
+  }
+  return {
+    counted: (health) => ({
+      ...health,
+      begin(endpoint) {
+        const ended = health.begin(endpoint)
+        return (outcome) => {
+          count(outcome)
+          ended(outcome)
+        }
+      },
+    }),
+    held: (admission) => ({
+      ...admission,
+      check(endpoint, purpose) {
+        const checked = admission.check(endpoint, purpose)
+        return checked?.then((one) => {
+          if (one !== undefined && purpose !== 'mailbox') held.inc({ reason: one.reason })
+          return one
+        })
+      },
+    }),
+    text: () => registry.metrics(),
+  }
+}
+
+/** Every process has the states of all endpoints in memory. */
+function exposeStates(registry: Registry, states: EndpointStates): void {
+  new Gauge({
+    name: 'tidings_endpoints',
+    help: 'Endpoints in an unusual state, as all processes know them: take one process, not the sum',
+    labelNames: ['state'],
+    registers: [registry],
+    collect() {
+      const counts = { open: 0, 'half-open': 0, recovering: 0, closed: 0, slow: 0 }
+      for (const state of states.all()) {
+        counts[state.breaker]++
+        if (state.slowSinceMs !== null) counts.slow++
+      }
+      for (const name of ['open', 'half-open', 'recovering', 'slow'] as const) this.set({ state: name }, counts[name])
+    },
+  })
+}
+
+/** Serves `/metrics`. @returns its port, and what stops it */
+export async function serveMetrics(metrics: Metrics, host: string, port: number): Promise<{ port: number; stop(): Promise<void> }> {
+  const server = createServer((request, response) => {
+    if (request.url !== '/metrics') {
+      response.writeHead(404).end()
+      return
+    }
+    metrics.text().then(
+      (text) => response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }).end(text),
+      () => response.writeHead(500).end(),
+    )
+  })
+  server.listen(port, host)
+  await once(server, 'listening')
+  return {
+    port: (server.address() as AddressInfo).port,
+    async stop() {
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
