@@ -34,6 +34,8 @@ export interface AttemptInput {
   readonly retried: boolean
   /** No activity of a fan-out holds a timer for this delivery: however short the wait, the mailbox has it. */
   readonly parkAlways?: boolean
+  /** Asked right before the request is written: where it may not be any more, the delivery is `interrupted`. */
+  readonly mayStart?: () => boolean
   readonly signal?: AbortSignal | undefined
 }
 
@@ -86,6 +88,7 @@ function send(deps: AttemptDependencies, input: AttemptInput, payload: string, n
     body: dressed.body,
     timeoutMs: endpoint.timeoutMs ?? deps.requestTimeoutMs,
     signal: input.signal,
+    mayStart: input.mayStart,
     access: endpoint.access,
   })
   return sent.then((outcome) => {

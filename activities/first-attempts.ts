@@ -9,14 +9,16 @@ import type {
 } from '../domain/fan-out.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { TRIGGER_MANUAL } from '../domain/outcome.ts'
+import { hasQueue } from '../domain/ordering.ts'
 import { combine, DEFAULT_PRIORITY, higher, lineOf, type Priority, type PriorityWeights } from '../domain/priority.ts'
 import { takes } from '../domain/routing.ts'
 import { readRecordedAttempts } from '../storage/deliveries.ts'
 import type { CachedEndpoint, ConfigCache } from '../storage/config-cache.ts'
 import { readErased } from '../storage/erasure.ts'
+import { enqueueDeliveries } from '../storage/mailbox-queue.ts'
 import { readMessages, type MessageCache, type StoredMessage } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
-import type { Recorder } from '../storage/recorder.ts'
+import type { MailboxWake, Recorder } from '../storage/recorder.ts'
 import type { Disposition } from './attempt.ts'
 import type { InFlight } from './in-flight.ts'
 import type { LaneSender } from './lane-sender.ts'
@@ -28,6 +30,7 @@ export interface FirstAttemptsDependencies {
   readonly configCache: ConfigCache
   readonly recorder: Recorder
   readonly sendFast: LaneSender
+  readonly wakeMailbox: (wake: MailboxWake) => void
   readonly runs: RunMemory
   readonly inFlight: InFlight
   readonly priorityWeights: PriorityWeights
@@ -72,7 +75,9 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
       const missing = input.messageIds.filter((id) => !messages.has(id))
       const absent = missing.length === 0 ? 0 : missing.length - (await readErased(deps.pool, missing)).size
       if (absent > 0) return { ...result, absent }
-      const { targets, nextAfterEndpointId } = cutSlice(await route(deps.configCache, input, messages), input.afterEndpointId)
+      const slice = cutSlice(await route(deps.configCache, input, messages), input.afterEndpointId)
+      const { nextAfterEndpointId } = slice
+      const targets = await withoutQueued(deps, input, slice.targets)
       const deliveries = targets.reduce((sum, target) => sum + target.messages.length, 0)
       if (
         nextAfterEndpointId === undefined &&
@@ -90,9 +95,29 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
       const messages = await readMessages(deps.pool, deps.messages, input.messageIds)
       const execution = await beginExecution(deps, input)
       const target = await targetOf(deps.configCache, input.endpointId, [...messages.values()])
-      return { ...(await sendAll(deps, execution, target === undefined ? [] : [target])), processId: deps.processId }
+      const targets = await withoutQueued(deps, input, target === undefined ? [] : [target])
+      return { ...(await sendAll(deps, execution, targets)), processId: deps.processId }
     },
   }
+}
+
+/**
+ * Leaves the deliveries of endpoints that have a queue to their mailboxes. Most are in their queue since they were accepted. A
+ * single attempt that somebody asks for goes at once.
+ */
+async function withoutQueued(
+  deps: FirstAttemptsDependencies,
+  input: FirstAttemptsInput | EndpointDeliveriesInput,
+  targets: Target[],
+): Promise<Target[]> {
+  if (!input.retried || !targets.some(({ endpoint }) => hasQueue(endpoint))) return targets
+  const deliveries = targets.flatMap(({ endpoint, messages }) =>
+    hasQueue(endpoint)
+      ? messages.map(({ id, appId, orderingKey }) => ({ messageId: id, endpointId: endpoint.id, appId, orderingKey: orderingKey ?? null }))
+      : [],
+  )
+  for (const wake of await enqueueDeliveries(deps.pool, deliveries, input)) deps.wakeMailbox(wake)
+  return targets.filter(({ endpoint }) => !hasQueue(endpoint))
 }
 
 /** The endpoint as it is now, with what it is to get; undefined where it is gone or disabled. */

@@ -7,11 +7,13 @@ import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
 import type { OutgoingClient } from '../http/client.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
+import type { EndpointStates } from '../storage/endpoint-states.ts'
 import { disableEndpoint } from '../storage/endpoint-state.ts'
 import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { MessageCache } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
-import type { Recorder } from '../storage/recorder.ts'
+import type { OperationalEvents } from '../storage/operational-events.ts'
+import type { MailboxWake, Recorder } from '../storage/recorder.ts'
 import type { Admission } from './admission.ts'
 import { createAttached } from './attached.ts'
 import { createMakeAttempt } from './attempt.ts'
@@ -20,17 +22,24 @@ import { createInFlight } from './in-flight.ts'
 import { createGate, createLaneSender } from './lane-sender.ts'
 import { createMailbox } from './mailbox.ts'
 import type { Pace } from './pace.ts'
+import { createQueueDrain } from './queue-drain.ts'
+import type { QueueHints } from './queue-hints.ts'
 import { createRedeliver } from './redeliver.ts'
 import { createRequestSlots } from './request-slots.ts'
 import type { RunMemory } from './run-memory.ts'
 import { createSchedule } from './schedule.ts'
+import { createSlowEndpoints } from './slow-endpoints.ts'
 import { createTasks } from './tasks.ts'
 
 export interface ActivityDependencies {
   readonly pool: Pool
   readonly messages: MessageCache
   readonly configCache: ConfigCache
+  readonly states: EndpointStates
   readonly recorder: Recorder
+  readonly operational: OperationalEvents
+  readonly wakeMailbox: (wake: MailboxWake) => void
+  readonly hints: QueueHints
   readonly admission: Admission
   readonly pace: Pace
   readonly health: EndpointHealth
@@ -54,20 +63,22 @@ export interface ActivityDependencies {
 /** All that workflows ask for. Each kind of worker registers them all; task queues decide what it gets. */
 export function createActivities(deps: ActivityDependencies) {
   const { laneRequests } = deps
-  const makeAttempt = createMakeAttempt({
-    ...deps,
-    disableEndpoint: (endpointId, appId) => disableEndpoint(deps.pool, endpointId, appId),
-  })
-  const sendRetry = createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 2, max: laneRequests.retry }), makeAttempt)
+  const slow = createSlowEndpoints(deps.states)
+  const attempts = { ...deps, disableEndpoint: (endpointId: string, appId: string) => disableEndpoint(deps.pool, endpointId, appId) }
+  const makeAttempt = createMakeAttempt(attempts)
+  const retrySlots = createRequestSlots({ startingLimit: 2, max: laneRequests.retry })
+  const sendRetry = createLaneSender(retrySlots, makeAttempt, slow)
+  const drainQueue = createQueueDrain({ ...attempts, slots: retrySlots })
   const senders = {
     fast: createGate(
-      createLaneSender(createRequestSlots({ refuseSlow: true, startingLimit: 1, max: laneRequests.fast }), makeAttempt),
+      createLaneSender(
+        createRequestSlots({ isSlow: (endpointId) => slow.has(endpointId), startingLimit: 1, max: laneRequests.fast }),
+        makeAttempt,
+        slow,
+      ),
       deps,
     ),
-    slow: createGate(
-      createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 5, max: laneRequests.slow }), makeAttempt),
-      deps,
-    ),
+    slow: createGate(createLaneSender(createRequestSlots({ startingLimit: 5, max: laneRequests.slow }), makeAttempt, slow), deps),
     retry: createGate(sendRetry, deps),
   }
   const inFlight = createInFlight()
@@ -75,7 +86,7 @@ export function createActivities(deps: ActivityDependencies) {
     ...guarded(createFirstAttempts({ ...deps, sendFast: senders.fast, inFlight }), deps.log),
     ...guarded(createAttached({ inFlight }), deps.log),
     ...guarded(createRedeliver({ ...deps, senders }), deps.log),
-    ...guarded(createMailbox({ ...deps, sendRetry }), deps.log),
+    ...guarded(createMailbox({ ...deps, sendRetry, drainQueue }), deps.log),
     ...guarded(createTasks(deps), deps.log),
     ...guarded(createSchedule(deps), deps.log),
   }

@@ -17,6 +17,8 @@ export interface MailboxDependencies {
   readonly configCache: ConfigCache
   readonly pace: Pace
   readonly sendRetry: LaneSender
+  /** Drains the queue of an endpoint that has one; undefined for others. */
+  readonly drainQueue: (run: MailboxRun) => Promise<MailboxDrain | undefined>
   readonly stopping: AbortSignal
 }
 
@@ -45,33 +47,13 @@ const SETTLE_EVERY_MS = 2000
 export function createMailbox(deps: MailboxDependencies) {
   return {
     /**
-     * Sends the parked deliveries of one endpoint that are due, as fast as the endpoint may be sent to, for half a minute at
-     * most.
+     * Sends what waits for one endpoint and may be sent, for half a minute at most.
      * @returns when to look again, shortly before the next one is due; null where none is parked, in which case the mailbox is marked idle
      */
     async drainMailbox(input: MailboxRun): Promise<MailboxDrain> {
       const beat = setInterval(() => Context.current().heartbeat(), HEARTBEAT_MS)
-      const endMs = Date.now() + DRAIN_FOR_MS
-      let sent = 0
-      let settledAtMs = 0
       try {
-        for (;;) {
-          const page = await sendPage(deps, input)
-          sent += page.sent
-          const leaves = Date.now() > endMs || deps.stopping.aborted
-          if (page.due > 0 && page.held === undefined && !leaves) continue
-          let nextAtMs = page.held?.untilMs ?? 0
-          // While a rate is waited for, it is not looked at each time whether something still waits.
-          if (page.held === undefined || leaves || Date.now() > settledAtMs + SETTLE_EVERY_MS) {
-            const dueAtMs = await settleMailbox(deps.pool, input.endpointId)
-            if (dueAtMs === null) return { sent, nextAtMs: null }
-            settledAtMs = Date.now()
-            nextAtMs = Math.max(nextAtMs, dueAtMs)
-          }
-          const waitMs = nextAtMs - Date.now()
-          if (waitMs > longestWaitMs(page) || leaves) return { sent, nextAtMs: nextAtMs - TIMER_LEAD_MS, held: page.held?.reason }
-          await Context.current().sleep(Math.max(1, waitMs))
-        }
+        return (await deps.drainQueue(input)) ?? (await drainParked(deps, input))
       } finally {
         clearInterval(beat)
       }
@@ -79,6 +61,31 @@ export function createMailbox(deps: MailboxDependencies) {
   }
 }
 
+/** Sends the parked deliveries of an endpoint without a queue that are due, as fast as it may be sent to. */
+async function drainParked(deps: MailboxDependencies, input: MailboxRun): Promise<MailboxDrain> {
+  const endMs = Date.now() + DRAIN_FOR_MS
+  let sent = 0
+  let settledAtMs = 0
+  for (;;) {
+    const page = await sendPage(deps, input)
+    sent += page.sent
+    const leaves = Date.now() > endMs || deps.stopping.aborted
+    if (page.due > 0 && page.held === undefined && !leaves) continue
+    let nextAtMs = page.held?.untilMs ?? 0
+    // While a rate is waited for, it is not looked at each time whether something still waits.
+    if (page.held === undefined || leaves || Date.now() > settledAtMs + SETTLE_EVERY_MS) {
+      const dueAtMs = await settleMailbox(deps.pool, input.endpointId)
+      if (dueAtMs === null) return { sent, nextAtMs: null }
+      settledAtMs = Date.now()
+      nextAtMs = Math.max(nextAtMs, dueAtMs)
+    }
+    const waitMs = nextAtMs - Date.now()
+    if (waitMs > longestWaitMs(page) || leaves) return { sent, nextAtMs: nextAtMs - TIMER_LEAD_MS, held: page.held?.reason }
+    await Context.current().sleep(Math.max(1, waitMs))
+  }
+}
+
+/** A rate is waited for here: a timer of the workflow for every few requests would cost more than they do. */
 function longestWaitMs({ held }: Page): number {
   return held === undefined ? WAIT_HERE_MS : WAIT_FOR_RATE_MS
 }

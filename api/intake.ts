@@ -4,10 +4,13 @@ import { DEFAULT_PRIORITY, DEFAULT_WEIGHTS, lineOf, type PriorityWeights } from 
 import { newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage, Redelivery } from '../domain/message.ts'
+import { takes } from '../domain/routing.ts'
+import type { ConfigCache } from '../storage/config-cache.ts'
 import { createGroupCommit } from '../storage/group-commit.ts'
 import type { MessageCache } from '../storage/messages.ts'
-import { acceptMessages, enqueueRedeliveries, notifyOutbox } from '../storage/outbox.ts'
+import { acceptMessages, enqueueRedeliveries, notifyOutbox, type QueuePlace } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
+import type { MailboxWake } from '../storage/recorder.ts'
 import { storeTogether } from '../storage/scheduled.ts'
 import type { Intake } from './dependencies.ts'
 
@@ -26,6 +29,10 @@ export interface IntakeDependencies {
   readonly dispatcher?: CoLocatedDispatcher | undefined
   /** Absent: what is scheduled waits for the sweep of another process. */
   readonly schedule?: { wake(wakeAtMs: number): void } | undefined
+  /** Tells which endpoints have a queue. Absent: messages take their places in queues when they are fanned out. */
+  readonly configCache?: Pick<ConfigCache, 'endpoints'> | undefined
+  /** Absent: mailboxes wait for the sweep of another process. */
+  readonly wakeMailbox?: ((wake: MailboxWake) => void) | undefined
   readonly groupLeaseMs: number
   readonly weights?: PriorityWeights | undefined
 }
@@ -78,7 +85,8 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
 async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise<Acceptance[]> {
   const { pool, dispatcher } = deps
   const grouped = dispatcher?.idle === true && messages.length <= LIMITS.groupMaxMessages
-  const result = await acceptMessages(pool, messages, grouped, deps.groupLeaseMs)
+  const result = await acceptMessages(pool, messages, grouped, deps.groupLeaseMs, await placesOf(deps, messages))
+  wakeAll(deps, result.wakes)
   const stored = messages.filter((message) => result.accepted.has(message.id))
   for (const message of stored) deps.messages.set(message.id, message)
   if (stored.length > 0) {
@@ -91,7 +99,12 @@ async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise
 
 /** Commits messages all or none, apart from the groups: rare ways in take nothing from the one that everybody uses. */
 async function commitTogether(deps: IntakeDependencies, messages: readonly NewMessage[]): Promise<Acceptance[]> {
-  const { accepted, repeated, wakeAtMs } = await storeTogether(deps.pool, messages)
+  const places = await placesOf(
+    deps,
+    messages.filter((message) => message.deliverAtMs === undefined),
+  )
+  const { accepted, repeated, wakeAtMs, wakes } = await storeTogether(deps.pool, messages, places)
+  wakeAll(deps, wakes)
   if (accepted.size === messages.length) {
     const immediate = messages.filter((message) => message.deliverAtMs === undefined)
     for (const message of immediate) deps.messages.set(message.id, message)
@@ -102,6 +115,24 @@ async function commitTogether(deps: IntakeDependencies, messages: readonly NewMe
     }
   }
   return messages.map(({ id }) => (accepted.has(id) ? 'accepted' : repeated.has(id) ? 'repeated' : 'conflict'))
+}
+
+/** The queues that messages go to. For an application without any this is a look into memory. */
+async function placesOf({ configCache }: IntakeDependencies, messages: readonly NewMessage[]): Promise<QueuePlace[]> {
+  if (configCache === undefined) return []
+  const places: QueuePlace[] = []
+  for (const message of messages) {
+    const { queued } = await configCache.endpoints(message.appId)
+    for (const endpoint of queued) {
+      const eager = endpoint.ordering !== 'fifo'
+      if (takes(endpoint, message)) places.push({ messageId: message.id, endpointId: endpoint.id, eager })
+    }
+  }
+  return places
+}
+
+function wakeAll({ wakeMailbox }: IntakeDependencies, wakes: readonly MailboxWake[]): void {
+  if (wakeMailbox !== undefined) for (const wake of wakes) wakeMailbox(wake)
 }
 
 /** What is stored is accepted, whether or not a dispatcher can be told: it looks on its own when it has reconnected. */

@@ -10,7 +10,7 @@ const RANDOM_BYTES = 15
 /** The last instant that 32 bits of seconds hold, in 2150. */
 const LAST_MS = 0xffff_ffff * 1000 + 999
 
-export type IdPrefix = 'app' | 'ep' | 'msg' | 'atmpt' | 'org' | 'qtask' | 'out' | 'audit'
+export type IdPrefix = 'app' | 'ep' | 'msg' | 'atmpt' | 'org' | 'qtask' | 'out' | 'audit' | 'batch'
 
 /** Random bytes for one id. Injected because workflows and `domain/` may not reach for a source of their own. */
 export type RandomBytes = (bytes: Uint8Array) => Uint8Array

@@ -23,9 +23,15 @@ export const LIMITS = {
   filterMaxChars: 1024,
   filterMaxNodes: 200,
   filterMaxDepth: 32,
-  /** Events in one request to an endpoint, and how long the first of them waits for others. */
+  /** Events in one request to an endpoint, how long the first of them waits for others, and bytes of its body: least, default, most. */
   batchingMaxEvents: 100,
   batchingMaxLingerMs: 1000,
+  batchingMinBytes: 1024,
+  batchingDefaultBytes: 1_048_576,
+  batchingMaxBytes: 8_388_608,
+  /** Characters kept of an endpoint's answer to a batch, once for each of its events. */
+  batchResponseMaxChars: 1000,
+  orderingKeyMaxChars: 256,
   /** Messages of one request that publishes several. */
   messagesPerBatch: 100,
   /** How far ahead `deliverAt` may be. */

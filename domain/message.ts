@@ -21,6 +21,8 @@ export interface NewMessage {
   readonly envelope?: Envelope | undefined
   /** Absent: medium. */
   readonly priority?: Priority | undefined
+  /** Kept in order with others that have the same, at endpoints that ask for it. */
+  readonly orderingKey?: string | undefined
 }
 
 /** One message to be sent (again) to one endpoint, its filters bypassed. */

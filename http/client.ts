@@ -16,6 +16,8 @@ export interface OutgoingRequest {
   readonly timeoutMs: number
   /** Aborted when the process stops: the outcome is then `interrupted`. */
   readonly signal?: AbortSignal | undefined
+  /** Asked right before the request is written: where it may not be any more, the outcome is `interrupted`. */
+  readonly mayStart?: (() => boolean) | undefined
   /** Of an endpoint that asks for more than its URL. */
   readonly access?: EndpointAccess | null | undefined
 }
@@ -62,11 +64,15 @@ export function createHttpClient(options: HttpClientOptions): OutgoingClient {
     if (pool === undefined) return settle(blocked('the certificates of the endpoint cannot be used'), {})
     const { origin } = url
     const place = `${pool.prefix}${origin}`
-    const exchange = new Exchange(Math.min(request.timeoutMs, requestTimeoutMs), (outcome, headers) => {
-      pool.idle.end(place)
-      interruptions.forget(exchange, request.signal)
-      settle(outcome, headers)
-    })
+    const exchange = new Exchange(
+      Math.min(request.timeoutMs, requestTimeoutMs),
+      (outcome, headers) => {
+        pool.idle.end(place)
+        interruptions.forget(exchange, request.signal)
+        settle(outcome, headers)
+      },
+      request.mayStart,
+    )
     pool.idle.begin(place)
     interruptions.watch(exchange, request.signal)
     if (request.signal?.aborted === true) return exchange.interrupt()

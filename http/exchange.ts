@@ -21,6 +21,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #timer: NodeJS.Timeout
   readonly #timeoutMs: number
   readonly #settle: Settle
+  readonly #mayStart: (() => boolean) | undefined
   #controller: Dispatcher.DispatchController | undefined
   #settled = false
   #ended = false
@@ -29,15 +30,20 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #chunks: Buffer[] = []
   #bytes = 0
 
-  /** @param settle called exactly once */
-  constructor(timeoutMs: number, settle: Settle) {
+  /**
+   * @param settle called exactly once
+   * @param mayStart asked right before the request is written
+   */
+  constructor(timeoutMs: number, settle: Settle, mayStart?: () => boolean) {
     this.#timeoutMs = timeoutMs
     this.#settle = settle
+    this.#mayStart = mayStart
     this.#timer = setTimeout(onTimeout, timeoutMs, this)
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller
+    if (this.#mayStart?.() === false) this.#finish('interrupted', 0, 'it was too late to send it')
     // Timed out or interrupted while it waited for a connection: it must not be sent any more.
     if (this.#settled) controller.abort(new Error('settled'))
   }

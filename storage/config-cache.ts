@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import type { Logger } from 'pino'
 import type { CloudEventFormat } from '../domain/cloud-event.ts'
 import type { EndpointAccess } from '../domain/endpoint-access.ts'
+import { hasQueue, type Batching, type Ordering } from '../domain/ordering.ts'
 import type { Priority } from '../domain/priority.ts'
 import { toPatterns, type PayloadFilter, type Subscription } from '../domain/routing.ts'
 import type { Cipher } from './cipher.ts'
@@ -33,6 +34,9 @@ export interface CachedEndpoint extends Subscription {
   readonly timeoutMs: number | null
   readonly priority: Priority
   readonly format: CloudEventFormat | null
+  readonly ordering: Ordering
+  /** Null: every event in a request of its own. */
+  readonly batching: Batching | null
   readonly retryScheduleMs: readonly number[] | null
   /** Requests a second: of the endpoint, and of all of its application's together. Null: no limit. */
   readonly throttleRate: number | null
@@ -46,6 +50,8 @@ export interface CachedEndpoint extends Subscription {
 /** Endpoints of one application, in the order of their ids. */
 export interface CachedEndpoints {
   readonly list: readonly CachedEndpoint[]
+  /** Those whose deliveries go through a queue: mostly none. */
+  readonly queued: readonly CachedEndpoint[]
   readonly byId: ReadonlyMap<string, CachedEndpoint>
 }
 
@@ -146,6 +152,8 @@ interface EndpointRow extends AccessRow {
   filter: string | null
   format: CloudEventFormat | null
   priority: Priority
+  ordering: Ordering
+  batching: Batching | null
   secrets: Buffer[] | null
   expiries: (Date | null)[] | null
 }
@@ -153,7 +161,7 @@ interface EndpointRow extends AccessRow {
 async function loadEndpoints(deps: ConfigCacheDependencies, appId: string): Promise<CachedEndpoints> {
   const { rows } = await deps.pool.query<EndpointRow>({
     name: 'cache-endpoints',
-    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.throttle_rate, e.timeout_ms, e.filter, e.priority, e.format,
+    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.throttle_rate, e.timeout_ms, e.filter, e.priority, e.format, e.ordering, e.batching,
         (SELECT throttle_rate FROM application WHERE id = $1) AS app_throttle_rate, ${ACCESS_COLUMNS}, s.secrets, s.expiries
       FROM endpoint e
       LEFT JOIN (
@@ -167,7 +175,7 @@ async function loadEndpoints(deps: ConfigCacheDependencies, appId: string): Prom
     values: [appId],
   })
   const list = rows.map((row) => toEndpoint(row, deps))
-  return { list, byId: new Map(list.map((endpoint) => [endpoint.id, endpoint])) }
+  return { list, queued: list.filter(hasQueue), byId: new Map(list.map((endpoint) => [endpoint.id, endpoint])) }
 }
 
 function toEndpoint(row: EndpointRow, { cipher, log }: ConfigCacheDependencies): CachedEndpoint {
@@ -183,6 +191,8 @@ function toEndpoint(row: EndpointRow, { cipher, log }: ConfigCacheDependencies):
     timeoutMs: row.timeout_ms,
     format: row.format,
     priority: row.priority,
+    ordering: row.ordering,
+    batching: row.batching,
     retryScheduleMs: row.retry_schedule_ms,
     throttleRate: row.throttle_rate,
     appThrottleRate: row.app_throttle_rate,

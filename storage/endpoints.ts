@@ -1,17 +1,9 @@
 import type { CloudEventFormat } from '../domain/cloud-event.ts'
 import type { OAuth2Settings } from '../domain/endpoint-access.ts'
+import type { Batching, Ordering } from '../domain/ordering.ts'
 import type { Priority } from '../domain/priority.ts'
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from './page.ts'
 import type { Queryable } from './pool.ts'
-
-export const ORDERINGS = ['none', 'fifo'] as const
-export type Ordering = (typeof ORDERINGS)[number]
-
-/** How many events one request carries at most, and how long the first of them waits for others. */
-export interface Batching {
-  readonly maxEvents: number
-  readonly lingerMs: number
-}
 
 /** The certificate that Tidings shows to an endpoint's server: what may be read of it, and all of it encrypted (base64). */
 export interface Mtls {

@@ -13,6 +13,7 @@ export interface StoredMessage extends RoutedMessage {
   readonly envelope?: Envelope | undefined
   /** Absent: medium. */
   readonly priority?: Priority | undefined
+  readonly orderingKey?: string | undefined
   /** By the publisher: its own deliveries are neither begun nor retried. */
   readonly cancelled?: boolean
 }
@@ -41,6 +42,7 @@ interface MessageRow {
   cancelled: boolean
   envelope: Envelope | null
   priority: Priority
+  ordering_key: string | null
 }
 
 /** Reads messages in one statement; those that do not exist (yet) are absent from the map. */
@@ -56,7 +58,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
   const { rows } = await pool.query<MessageRow>({
     name: 'messages-by-id',
     text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at,
-        cancelled_at IS NOT NULL AS cancelled, priority, envelope
+        cancelled_at IS NOT NULL AS cancelled, priority, envelope, ordering_key
       FROM message WHERE id = ANY($1::text[])`,
     values: [missing],
   })
@@ -71,6 +73,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
       cancelled: row.cancelled,
       envelope: row.envelope ?? undefined,
       priority: row.priority,
+      orderingKey: row.ordering_key ?? undefined,
     }
     found.set(row.id, message)
     cache.set(row.id, message)

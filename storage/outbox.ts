@@ -4,6 +4,8 @@ import type { AttemptTrigger } from '../domain/outcome.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
 import { releasePublished } from './idempotency.ts'
 import type { Pool, Queryable } from './pool.ts'
+import { WAKE_BOXES } from './queue-wakes.ts'
+import type { MailboxWake } from './recorder.ts'
 
 /** Channel that wakes dispatchers of other processes. */
 export const OUTBOX_CHANNEL = 'tidings_outbox'
@@ -26,6 +28,16 @@ export interface AcceptResult {
   readonly repeated: ReadonlySet<string>
   /** Set where the statement fixed what it stored as a group. */
   readonly groupId: string | undefined
+  /** Mailboxes that have to be woken: their queues were empty. */
+  readonly wakes: readonly MailboxWake[]
+}
+
+/** A message for an endpoint that has a queue: its place in it is taken when the message is accepted. */
+export interface QueuePlace {
+  readonly messageId: string
+  readonly endpointId: string
+  /** Whether it may be sent though what is before it in the queue waits. */
+  readonly eager: boolean
 }
 
 // Taken before the event ids and in order, so that two processes that accept the same ones do not wait in a ring. A key
@@ -40,12 +52,26 @@ keyed AS (
   SELECT whole.* FROM whole LEFT JOIN keyed ON keyed.message_id = whole.id WHERE key IS NULL OR keyed.message_id IS NOT NULL
 ),`
 
+/** @param first the number of the first of three parameters */
+function takePlaces(first: number): string {
+  return `, places AS (
+  SELECT p.*, a.app_id, a.ordering_key, fixed.group_id
+  FROM unnest($${first}::text[], $${first + 1}::text[], $${first + 2}::boolean[]) WITH ORDINALITY AS p (message_id, endpoint_id, eager, place)
+  JOIN accepted a ON a.id = p.message_id, fixed
+), lined AS (
+  INSERT INTO delivery (message_id, endpoint_id, app_id, state, attempts, next_at, group_id, seq, ordering_key)
+  SELECT message_id, endpoint_id, app_id, 'parked', 0, now(), coalesce(group_id, message_id), nextval('delivery_seq'), ordering_key
+  FROM (SELECT * FROM places ORDER BY place) one
+), ${WAKE_BOXES}`
+}
+
 // Event ids are claimed in index order: two processes that accept the same ones must not wait for each other in a ring.
-function acceptText(keyed: boolean): string {
+function acceptText({ keyed, queued }: { keyed: boolean; queued: boolean }): string {
+  const firstQueued = keyed ? 12 : 11
   return `
 WITH ${keyed ? 'whole' : 'input'} AS MATERIALIZED (
-  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[]${keyed ? ', $11::text[]' : ''})
-    WITH ORDINALITY AS t (id, app_id, event_type, event_id, channels, payload, created_ms, expires_ms, ${keyed ? 'key, ' : ''}position)
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[]${keyed ? ', $11::text[]' : ''}${queued ? `, $${firstQueued}::text[]` : ''})
+    WITH ORDINALITY AS t (id, app_id, event_type, event_id, channels, payload, created_ms, expires_ms, ${keyed ? 'key, ' : ''}${queued ? 'ordering_key, ' : ''}position)
 ), ${keyed ? TAKE_KEYS : ''} claimed AS (
   INSERT INTO message_event_id (app_id, event_id, message_id)
   SELECT app_id, event_id, id FROM input WHERE event_id IS NOT NULL ORDER BY app_id, event_id, position
@@ -54,25 +80,29 @@ WITH ${keyed ? 'whole' : 'input'} AS MATERIALIZED (
   SELECT input.* FROM input LEFT JOIN claimed ON claimed.message_id = input.id
   WHERE event_id IS NULL OR claimed.message_id IS NOT NULL
 ), stored AS (
-  INSERT INTO message (id, app_id, event_type, event_id, channels, payload, created_at, expires_at)
+  INSERT INTO message (id, app_id, event_type, event_id, channels, payload, created_at, expires_at${queued ? ', ordering_key' : ''})
   SELECT id, app_id, event_type, event_id, string_to_array(channels, ','), payload,
-    to_timestamp(created_ms / 1000), to_timestamp(expires_ms / 1000)
+    to_timestamp(created_ms / 1000), to_timestamp(expires_ms / 1000)${queued ? ', ordering_key' : ''}
   FROM accepted
 ), fixed AS MATERIALIZED (
   SELECT CASE WHEN $9 THEN (SELECT id FROM accepted ORDER BY position LIMIT 1) END AS group_id
 ), queued AS (
   INSERT INTO outbox (id, message_id, app_id, event_type, group_id, leased_until)
   SELECT id, id, app_id, event_type, group_id, CASE WHEN $9 THEN now() + $10 * interval '1 ms' END FROM accepted, fixed
-)
+)${queued ? takePlaces(firstQueued + 1) : ''}
 SELECT id, group_id, false AS repeated FROM accepted, fixed
-${keyed ? 'UNION ALL SELECT id, NULL, true FROM whole WHERE key IS NOT NULL AND id NOT IN (SELECT message_id FROM keyed)' : ''}`
+${keyed ? 'UNION ALL SELECT id, NULL, true FROM whole WHERE key IS NOT NULL AND id NOT IN (SELECT message_id FROM keyed)' : ''}
+${queued ? 'UNION ALL SELECT endpoint_id, NULL, NULL FROM told WHERE wakes' : ''}`
 }
 
-const ACCEPT = { name: 'outbox-accept', text: acceptText(false) }
-const ACCEPT_KEYED = { name: 'outbox-accept-keyed', text: acceptText(true) }
+const ACCEPT = { name: 'outbox-accept', text: acceptText({ keyed: false, queued: false }) }
+const ACCEPT_KEYED = { name: 'outbox-accept-keyed', text: acceptText({ keyed: true, queued: false }) }
+const ACCEPT_QUEUED = { name: 'outbox-accept-queued', text: acceptText({ keyed: false, queued: true }) }
+const ACCEPT_KEYED_QUEUED = { name: 'outbox-accept-keyed-queued', text: acceptText({ keyed: true, queued: true }) }
 
 /**
- * Stores messages and their outbox rows in one statement, with the idempotency keys of those that have one.
+ * Stores messages and their outbox rows in one statement, with the idempotency keys of those that have one, and with
+ * their places in queues: of two messages, one of which was accepted before the other came, the first has the lower number.
  * @param grouped whether to fix what is stored as one group, leased to the caller for `leaseMs`
  */
 export async function acceptMessages(
@@ -80,10 +110,13 @@ export async function acceptMessages(
   messages: readonly NewMessage[],
   grouped: boolean,
   leaseMs: number,
+  places: readonly QueuePlace[] = [],
 ): Promise<AcceptResult> {
   const keyed = messages.some((message) => message.idempotencyKey !== undefined)
-  const { rows } = await db.query<{ id: string; group_id: string | null; repeated: boolean }>({
-    ...(keyed ? ACCEPT_KEYED : ACCEPT),
+  const queued = places.length > 0 || messages.some((message) => message.orderingKey !== undefined)
+  const statement = queued ? (keyed ? ACCEPT_KEYED_QUEUED : ACCEPT_QUEUED) : keyed ? ACCEPT_KEYED : ACCEPT
+  const { rows } = await db.query<{ id: string; group_id: string | null; repeated: boolean | null }>({
+    ...statement,
     values: [
       messages.map((message) => message.id),
       messages.map((message) => message.appId),
@@ -96,17 +129,23 @@ export async function acceptMessages(
       grouped,
       leaseMs,
       ...(keyed ? [messages.map((message) => message.idempotencyKey ?? null)] : []),
+      ...(queued ? [messages.map((message) => message.orderingKey ?? null), ...placeColumns(places)] : []),
     ],
   })
-  const stored = rows.filter((row) => !row.repeated)
+  const stored = rows.filter((row) => row.repeated === false)
   const accepted = new Set(stored.map((row) => row.id))
-  const repeated = new Set(rows.filter((row) => row.repeated).map((row) => row.id))
+  const repeated = new Set(rows.filter((row) => row.repeated === true).map((row) => row.id))
+  const wakes = rows.filter((row) => row.repeated === null).map((row) => ({ endpointId: row.id, wakeAtMs: Date.now() }))
   if (keyed) {
     const refused = messages.filter((message) => !accepted.has(message.id) && !repeated.has(message.id))
     // What is stored is accepted, whatever becomes of this: a key that stays finds no message, and is answered as the conflict that it was.
     await releaseKeysOf(db, refused).catch(() => undefined)
   }
-  return { accepted, repeated, groupId: stored[0]?.group_id ?? undefined }
+  return { accepted, repeated, groupId: stored[0]?.group_id ?? undefined, wakes }
+}
+
+function placeColumns(places: readonly QueuePlace[]): unknown[][] {
+  return [places.map((one) => one.messageId), places.map((one) => one.endpointId), places.map((one) => one.eager)]
 }
 
 async function releaseKeysOf(db: Queryable, refused: readonly NewMessage[]): Promise<void> {

@@ -112,7 +112,7 @@ export function createRecorder(deps: RecorderDependencies): Recorder {
 // Most groups have a record within this time that takes them along.
 const FORGET_GROUP_WITHIN_MS = 500
 
-const ATTEMPT_COLUMNS = `message_id, id, endpoint_id, app_id, event_type, url, status, response_code, response_body, duration_ms,
+export const ATTEMPT_COLUMNS = `message_id, id, endpoint_id, app_id, event_type, url, status, response_code, response_body, duration_ms,
   trigger, group_id, run_id, next_attempt_at, created_at`
 
 // A write whose answer was lost with the connection is repeated, and may find its attempts there.
@@ -189,7 +189,7 @@ async function writeRecords(db: Queryable, records: readonly Record[], groups: r
   }))
 }
 
-function nextAtMs(record: Record): number | null {
+export function nextAtMs(record: Record): number | null {
   return 'nextAtMs' in record.change ? record.change.nextAtMs : null
 }
 
@@ -198,7 +198,8 @@ function latestPerDelivery(records: readonly Record[]): Record[] {
   return [...new Map(records.map((record) => [`${record.messageId} ${record.endpointId}`, record])).values()]
 }
 
-function attemptColumns(records: readonly Record[]): unknown[][] {
+/** The values of `ATTEMPT_COLUMNS`, each a column of its own. */
+export function attemptColumns(records: readonly Record[]): unknown[][] {
   const columns: unknown[][] = Array.from({ length: 15 }, () => [])
   for (const record of records) {
     const row = record.attempt

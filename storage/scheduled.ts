@@ -1,7 +1,8 @@
 import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage } from '../domain/message.ts'
-import { acceptMessages, OUTBOX_CHANNEL } from './outbox.ts'
+import { acceptMessages, OUTBOX_CHANNEL, type QueuePlace } from './outbox.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
+import type { MailboxWake } from './recorder.ts'
 
 /** What became of messages that were stored in one transaction. */
 export interface StoredTogether {
@@ -11,6 +12,8 @@ export interface StoredTogether {
   readonly repeated: ReadonlySet<string>
   /** Unix milliseconds: set where the schedule's workflow sleeps, or sleeps longer, and must be woken. */
   readonly wakeAtMs: number | undefined
+  /** Mailboxes that have to be woken. */
+  readonly wakes: readonly MailboxWake[]
 }
 
 /** Some messages were not stored: the transaction is undone. */
@@ -26,14 +29,19 @@ class NotAllStored extends Error {
 /**
  * Stores messages in one transaction, all or none. Those with a `deliverAtMs` wait for it, the others wait in the outbox,
  * ungrouped.
+ * @param places in queues; of messages that wait for their time none: they take theirs when their time has come
  */
-export async function storeTogether(pool: Pool, messages: readonly NewMessage[]): Promise<StoredTogether> {
+export async function storeTogether(
+  pool: Pool,
+  messages: readonly NewMessage[],
+  places: readonly QueuePlace[] = [],
+): Promise<StoredTogether> {
   try {
     return await inTransaction(pool, async (client) => {
-      const { accepted, repeated } = await acceptMessages(client, messages, false, 0)
-      if (accepted.size < messages.length) throw new NotAllStored({ accepted, repeated, wakeAtMs: undefined })
+      const { accepted, repeated, wakes } = await acceptMessages(client, messages, false, 0, places)
+      if (accepted.size < messages.length) throw new NotAllStored({ accepted, repeated, wakeAtMs: undefined, wakes: [] })
       await storeEnvelopes(client, messages)
-      return { accepted, repeated, wakeAtMs: await moveToSchedule(client, messages) }
+      return { accepted, repeated, wakeAtMs: await moveToSchedule(client, messages), wakes }
     })
   } catch (error) {
     if (error instanceof NotAllStored) return error.result

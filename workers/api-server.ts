@@ -5,6 +5,7 @@ import type { ReadinessChecks } from '../api/dependencies.ts'
 import { createApiServer } from '../api/http-server.ts'
 import { createIntake } from '../api/intake.ts'
 import { createApi } from '../api/server.ts'
+import type { MailboxWake } from '../storage/recorder.ts'
 import { renewEncryption } from '../storage/renew-encryption.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { createMailboxes } from './mailboxes.ts'
@@ -28,15 +29,25 @@ export async function startApiServer(
   others: { dispatcher?: Dispatcher | undefined; schedule: Schedule },
   stack: Stack,
 ): Promise<string> {
-  const { config, pool, client, messages } = parts
-  const intake = createIntake({ pool, messages, ...others, groupLeaseMs: GROUP_LEASE_MS, weights: parts.config.priorityWeights })
+  const { config, pool, client, messages, configCache } = parts
   const mailboxes = createMailboxes({ ...parts, partitions: config.partitions, sweep: false })
+  stack.push(() => mailboxes.stop())
+  const wakeMailbox = (wake: MailboxWake) => mailboxes.wake(wake)
+  const intake = createIntake({
+    pool,
+    messages,
+    configCache,
+    wakeMailbox,
+    ...others,
+    groupLeaseMs: GROUP_LEASE_MS,
+    weights: parts.config.priorityWeights,
+  })
   const api = createApi({
     ...parts,
     intake,
     launchTask: createLaunchTask(parts),
     findFanOut: createFindFanOut(client),
-    wakeMailbox: (wake) => mailboxes.wake(wake),
+    wakeMailbox,
     readiness: readinessOf(parts),
   })
   const server = createApiServer(api)

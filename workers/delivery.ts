@@ -55,6 +55,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
   const activities = createActivities({
     ...parts,
     recorder,
+    wakeMailbox: (wake) => mailboxes.wake(wake),
     ...startHealth(parts, options, stack),
     client: createEndpointClient(http, config.publicUrl === undefined ? LOCAL_NAME : new URL(config.publicUrl).hostname),
     runs: options.runs,

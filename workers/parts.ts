@@ -1,3 +1,4 @@
+import { createQueueHints, type QueueHints } from '../activities/queue-hints.ts'
 import type { Client } from '@temporalio/client'
 import { NativeConnection } from '@temporalio/worker'
 import type { Logger } from 'pino'
@@ -30,6 +31,7 @@ export interface Parts {
   readonly configCache: ConfigCache
   readonly states: EndpointStates
   readonly messages: MessageCache
+  readonly hints: QueueHints
   readonly operational: OperationalEvents
   readonly guard: AddressGuard
   readonly revocations: Revocations
@@ -55,6 +57,7 @@ export async function connectParts(config: Config, log: Logger, stack: Stack): P
     states,
     configCache: createConfigCache({ pool, cipher, log }),
     messages: createMessageCache(),
+    hints: createQueueHints(),
     operational: createOperationalEvents(pool),
     guard: createGuard(config),
     revocations: createRevocations(pool),

@@ -92,6 +92,7 @@ export function newMessageOf(input: MessageIn, appId: string, more: MessageExtra
     expiresAtMs: (deliverAtMs ?? nowMs) + (input.payloadRetentionPeriod ?? LIMITS.payloadRetentionMaxDays) * DAY_MS,
     idempotencyKey: more.idempotencyKey,
     deliverAtMs,
+    orderingKey: input.orderingKey ?? undefined,
     envelope: envelopeOf(input, more.attributes),
   }
 }

@@ -1,8 +1,9 @@
 import { z } from 'zod'
 import { CLOUD_EVENT_FORMATS } from '../../domain/cloud-event.ts'
 import { LIMITS } from '../../domain/limits.ts'
+import { ORDERINGS } from '../../domain/ordering.ts'
 import { PRIORITIES } from '../../domain/priority.ts'
-import { ORDERINGS, type Endpoint, type EndpointFields } from '../../storage/endpoints.ts'
+import type { Endpoint, EndpointFields } from '../../storage/endpoints.ts'
 import type { Cipher } from '../../storage/cipher.ts'
 import { compileFilter, FilterError } from '../../storage/payload-filter.ts'
 import { accessFields, accessPatchFields, showAccess, shownAccessFields, sealedAccess } from './endpoint-access.ts'
@@ -70,6 +71,7 @@ const batching = z
   .object({
     maxEvents: z.int().min(1).max(LIMITS.batchingMaxEvents),
     lingerMs: z.int().min(0).max(LIMITS.batchingMaxLingerMs),
+    maxBytes: z.int().min(LIMITS.batchingMinBytes).max(LIMITS.batchingMaxBytes).default(LIMITS.batchingDefaultBytes),
   })
   .meta({ id: 'EndpointBatching' })
 

@@ -54,6 +54,13 @@ export const messageIn = aliased(
       })
       .nullish(),
     application: applicationIn.nullish(),
+    orderingKey: z
+      .string()
+      .min(1)
+      .max(LIMITS.orderingKeyMaxChars)
+      .refine((key) => !key.includes('\0'), 'NUL is not allowed')
+      .nullish()
+      .meta({ description: 'Messages with the same key reach an endpoint with `fifo-by-key` in order' }),
     deliverAt: deliverAt.nullish().meta({ description: 'When to deliver: 30 days ahead at most. What has passed is delivered at once' }),
   }),
 ).meta({ id: 'MessageIn' })

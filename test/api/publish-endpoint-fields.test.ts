@@ -19,7 +19,7 @@ const EXTRAS = {
   filter: 'payload.amount > 100',
   ordering: 'fifo',
   priority: 'high',
-  batching: { maxEvents: 50, lingerMs: 100 },
+  batching: { maxEvents: 50, lingerMs: 100, maxBytes: 65_536 },
   timeoutMs: 5000,
   retrySchedule: [1, 60],
 } as const
@@ -78,6 +78,8 @@ test('extra fields that mean nothing are refused, and change nothing', async () 
     { batching: { maxEvents: 101, lingerMs: 1 } },
     { batching: { maxEvents: 1, lingerMs: 1001 } },
     { batching: { maxEvents: 1.5, lingerMs: 1 } },
+    { batching: { maxEvents: 1, lingerMs: 1, maxBytes: 1023 } },
+    { batching: { maxEvents: 1, lingerMs: 1, maxBytes: 8_388_609 } },
   ]
   for (const fields of cases) {
     assert.equal((await create(fields)).status, 422, JSON.stringify(fields))

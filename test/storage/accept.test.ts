@@ -60,10 +60,10 @@ test('a conflict stores nothing, and the group is named after the first message 
   await acceptMessages(storage.pool, [taken], true, 10_000)
   const [conflict, stored] = [newMessage({ eventId: 'taken' }), newMessage()]
   const result = await acceptMessages(storage.pool, [conflict, stored], true, 10_000)
-  assert.deepEqual(result, { accepted: new Set([stored.id]), repeated: new Set(), groupId: stored.id })
+  assert.deepEqual(result, { accepted: new Set([stored.id]), wakes: [], repeated: new Set(), groupId: stored.id })
   assert.deepEqual((await outbox()).map((row) => row.id).sort(), [taken.id, stored.id].sort())
   const again = await acceptMessages(storage.pool, [newMessage({ eventId: 'taken' })], true, 10_000)
-  assert.deepEqual(again, { accepted: new Set(), repeated: new Set(), groupId: undefined })
+  assert.deepEqual(again, { accepted: new Set(), wakes: [], repeated: new Set(), groupId: undefined })
   assert.equal(await count(storage.pool, 'message'), 2)
 })
 
