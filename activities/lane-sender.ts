@@ -1,8 +1,11 @@
+import { tallyOf } from '../domain/health.ts'
+import { QUICK_MS, SLOW_ABOVE_MS } from '../domain/lanes.ts'
 import type { AttemptOutcome } from '../domain/outcome.ts'
 import type { Recorder } from '../storage/recorder.ts'
 import type { Admission, Held } from './admission.ts'
 import type { AttemptInput, Disposition, MakeAttempt } from './attempt.ts'
 import type { Answered, Refusal, RequestSlots, Slot } from './request-slots.ts'
+import type { SlowEndpoints } from './slow-endpoints.ts'
 
 /** One request on its way. */
 export interface Sending {
@@ -18,14 +21,12 @@ export interface Sending {
 /** Sends within the slots of one lane. */
 export type LaneSender = (input: AttemptInput) => Promise<Sending | Refusal>
 
-const QUICK_MS = 1000
-
-export function createLaneSender(slots: RequestSlots, makeAttempt: MakeAttempt): LaneSender {
+export function createLaneSender(slots: RequestSlots, makeAttempt: MakeAttempt, slow?: SlowEndpoints): LaneSender {
   return async (input) => {
     const granted = slots.acquire(input.endpoint.id, input.endpoint.host)
     const slot = granted instanceof Promise ? await granted : granted
     if (typeof slot === 'string') return slot
-    return begin(slot, input, makeAttempt)
+    return begin(slot, input, { makeAttempt, slow })
   }
 }
 
@@ -46,13 +47,29 @@ async function park(recorder: Recorder, input: AttemptInput, held: Held): Promis
   return { kind: 'parked' }
 }
 
-function begin(slot: Slot, input: AttemptInput, makeAttempt: MakeAttempt): Sending {
+function begin(
+  slot: Slot,
+  input: AttemptInput,
+  { makeAttempt, slow }: { makeAttempt: MakeAttempt; slow?: SlowEndpoints | undefined },
+): Sending {
+  const endpointId = input.endpoint.id
   const { answered, done } = makeAttempt(input)
+  let silence: NodeJS.Timeout | undefined
+  const ended = (speed: Answered, durationMs: number | undefined) => {
+    clearTimeout(silence)
+    slot.release(speed)
+    if (durationMs !== undefined) slow?.observe(endpointId, speed === 'never' ? Infinity : durationMs)
+  }
   answered.then(
-    (outcome) => slot.release(speedOf(outcome)),
-    () => slot.release('never'),
+    (outcome) => ended(speedOf(outcome), tallyOf(outcome) === undefined ? undefined : outcome.durationMs),
+    () => ended('never', undefined),
   )
-  return { sentAtMs: Date.now(), answered, done, detach: () => slot.detach() }
+  const detach = () => {
+    slot.detach()
+    // An endpoint that hangs is moved before its request has run out of time.
+    silence ??= setTimeout(() => slow?.observe(endpointId, Infinity), SLOW_ABOVE_MS - QUICK_MS).unref()
+  }
+  return { sentAtMs: Date.now(), answered, done, detach }
 }
 
 function speedOf(outcome: AttemptOutcome): Answered {

@@ -17,16 +17,15 @@ export type Refusal = 'slow' | 'busy'
  * Requests in flight of one lane in this process: 10 for each endpoint and for each host, 100 in all unless
  * told (design sections 4, 7).
  * An endpoint begins with few requests at a time and gets more as it answers, so that one that hangs holds one place of its
- * host's and not ten. In a lane that turns slow endpoints away an endpoint gets none while it is silent, and for a minute
- * after it has not answered at all.
+ * host's and not ten. In a lane that turns slow endpoints away an endpoint gets none while it is silent either.
  */
 export interface RequestSlots {
   acquire(endpointId: string, host: string): Slot | Promise<Slot | Refusal> | Refusal
 }
 
 export interface RequestSlotsOptions {
-  /** Whether slow endpoints are turned away (the fast lane) or served like the others. */
-  readonly refuseSlow: boolean
+  /** In the fast lane, which turns them away: the endpoints that have turned out to be slow. Absent: all are served alike. */
+  readonly isSlow?: (endpointId: string) => boolean
   /** Requests at a time that an endpoint has before it has answered, and while it does not. */
   readonly startingLimit: number
   /** Requests in flight of all endpoints together. */
@@ -36,7 +35,6 @@ export interface RequestSlotsOptions {
 
 // What would wait longer than this for its endpoint's turn is better off in an activity of its own.
 const LONGEST_WAIT_MS = 2000
-const SLOW_FOR_MS = 60_000
 const AVERAGE_WEIGHT = 0.1
 // Endpoints that nobody has sent to for long are forgotten beyond this number.
 const ENDPOINTS_REMEMBERED = 50_000
@@ -49,7 +47,6 @@ interface EndpointState {
   heldMs: number
   /** Requests detached and still unanswered. */
   silent: number
-  slowUntilMs: number
   waiting: ((granted: Slot | Refusal) => void)[]
 }
 
@@ -77,9 +74,9 @@ export function createRequestSlots(options: RequestSlotsOptions): RequestSlots {
   return {
     acquire(endpointId, hostName) {
       const endpoint = endpointOf(lane, endpointId, hostName)
-      if (options.refuseSlow && isSlow(lane, endpoint)) return 'slow'
+      if (options.isSlow !== undefined && (endpoint.silent > 0 || options.isSlow(endpointId))) return 'slow'
       if (endpoint.waiting.length === 0 && hasRoom(lane, endpoint)) return grant(lane, endpoint)
-      if (options.refuseSlow && waitMs(endpoint) > LONGEST_WAIT_MS) return 'busy'
+      if (options.isSlow !== undefined && waitMs(endpoint) > LONGEST_WAIT_MS) return 'busy'
       return new Promise((give) => {
         endpoint.waiting.push(give)
         endpoint.host.ring.add(endpoint)
@@ -87,10 +84,6 @@ export function createRequestSlots(options: RequestSlotsOptions): RequestSlots {
       })
     },
   }
-}
-
-function isSlow(lane: LaneState, endpoint: EndpointState): boolean {
-  return endpoint.silent > 0 || endpoint.slowUntilMs > lane.now()
 }
 
 function waitMs(endpoint: EndpointState): number {
@@ -115,7 +108,7 @@ function grant(lane: LaneState, endpoint: EndpointState): Slot {
       detached = true
       endpoint.silent++
       endpoint.limit = lane.options.startingLimit
-      if (lane.options.refuseSlow) refuseWaiting(endpoint)
+      if (lane.options.isSlow !== undefined) refuseWaiting(endpoint)
       giveBack(lane, endpoint.host)
     },
     release(answered) {
@@ -143,10 +136,8 @@ function giveBack(lane: LaneState, host: HostState): void {
 function learn(lane: LaneState, endpoint: EndpointState, answered: Answered): void {
   if (answered === 'quickly') {
     endpoint.limit = Math.min(LIMITS.endpointInFlightPerWorker, endpoint.limit * 2)
-    endpoint.slowUntilMs = 0
   } else if (answered === 'never') {
     endpoint.limit = lane.options.startingLimit
-    endpoint.slowUntilMs = lane.now() + SLOW_FOR_MS
   }
 }
 
@@ -202,7 +193,6 @@ function endpointOf(lane: LaneState, endpointId: string, hostName: string): Endp
     limit: lane.options.startingLimit,
     heldMs: 0,
     silent: 0,
-    slowUntilMs: 0,
     waiting: [],
   }
   lane.endpoints.set(endpointId, endpoint)
