@@ -28,6 +28,7 @@ import { createRedeliver } from './redeliver.ts'
 import { createRequestSlots } from './request-slots.ts'
 import type { RunMemory } from './run-memory.ts'
 import { createSchedule } from './schedule.ts'
+import { createSlowEndpoints } from './slow-endpoints.ts'
 import { createTasks } from './tasks.ts'
 
 export interface ActivityDependencies {
@@ -62,20 +63,22 @@ export interface ActivityDependencies {
 /** All that workflows ask for. Each kind of worker registers them all; task queues decide what it gets. */
 export function createActivities(deps: ActivityDependencies) {
   const { laneRequests } = deps
+  const slow = createSlowEndpoints(deps.states)
   const attempts = { ...deps, disableEndpoint: (endpointId: string, appId: string) => disableEndpoint(deps.pool, endpointId, appId) }
   const makeAttempt = createMakeAttempt(attempts)
-  const retrySlots = createRequestSlots({ refuseSlow: false, startingLimit: 2, max: laneRequests.retry })
-  const sendRetry = createLaneSender(retrySlots, makeAttempt)
+  const retrySlots = createRequestSlots({ startingLimit: 2, max: laneRequests.retry })
+  const sendRetry = createLaneSender(retrySlots, makeAttempt, slow)
   const drainQueue = createQueueDrain({ ...attempts, slots: retrySlots })
   const senders = {
     fast: createGate(
-      createLaneSender(createRequestSlots({ refuseSlow: true, startingLimit: 1, max: laneRequests.fast }), makeAttempt),
+      createLaneSender(
+        createRequestSlots({ isSlow: (endpointId) => slow.has(endpointId), startingLimit: 1, max: laneRequests.fast }),
+        makeAttempt,
+        slow,
+      ),
       deps,
     ),
-    slow: createGate(
-      createLaneSender(createRequestSlots({ refuseSlow: false, startingLimit: 5, max: laneRequests.slow }), makeAttempt),
-      deps,
-    ),
+    slow: createGate(createLaneSender(createRequestSlots({ startingLimit: 5, max: laneRequests.slow }), makeAttempt, slow), deps),
     retry: createGate(sendRetry, deps),
   }
   const inFlight = createInFlight()
