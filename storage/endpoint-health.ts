@@ -80,8 +80,8 @@ export function createEndpointHealth(deps: EndpointHealthDependencies): Endpoint
     timer = setTimeout(() => void flush(), afterMs)
   }
   const flush = async (): Promise<void> => {
-    if (flushing !== undefined) return schedule(URGENT_MS)
     dueMs = Infinity
+    if (flushing !== undefined) return schedule(URGENT_MS)
     if (pending.size === 0) return
     const counted = pending
     pending = new Map()

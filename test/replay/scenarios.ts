@@ -29,6 +29,7 @@ export interface Stage {
 export type Scenario = (stage: Stage) => Promise<string[]>
 
 // Scaled by 0.02: 20 ms, 40 ms, then 1.8 s, which is beyond what an activity waits and parks in the mailbox.
+// A breaker stays open for 6 s, which is longer.
 const ENVIRONMENT = { TIDINGS_RETRY_SCHEDULE: '1,2,90', TIDINGS_RETRY_TIME_SCALE: '0.02' }
 const HELD_MS = 1500
 
@@ -147,6 +148,14 @@ const parked: Scenario = async (stage) => {
   return [...fanOuts, ...(await ended(stage, [mailboxWorkflowId(endpointIds[0]!)]))]
 }
 
+/** The mailbox waits for its breaker, probes, and releases the others along the ramp. */
+const breaker: Scenario = async (stage) => {
+  const { appId, endpointIds } = await subscribe(stage, ['/fail-3/breaker'])
+  await publish(stage, appId, 25)
+  await stage.receiver.waitFor(100, { matches: (one) => one.path === '/fail-3/breaker' })
+  return ended(stage, [mailboxWorkflowId(endpointIds[0]!)])
+}
+
 const replayed: Scenario = async (stage) => {
   const since = new Date(Date.now() - 60_000)
   const { appId, endpointIds } = await subscribe(stage, ['/fail-2'])
@@ -219,6 +228,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'handed-over': handedOver,
   dead,
   parked,
+  breaker,
   replayed,
   tasks,
   scheduled,

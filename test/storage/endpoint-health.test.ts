@@ -3,6 +3,7 @@ import { after, afterEach, before, test } from 'node:test'
 import pino from 'pino'
 import type { AttemptOutcome } from '../../domain/outcome.ts'
 import { createEndpointHealth, readHealth, type EndpointHealth, type EndpointWindow } from '../../storage/endpoint-health.ts'
+import { eventually } from '../support/eventually.ts'
 import { createStorage, type Storage } from './rows.ts'
 
 let storage: Storage
@@ -146,4 +147,31 @@ test('counts that cannot be written for now are written later', async () => {
   failing.begin(ENDPOINT)(answer(500))
   await failing.stop()
   assert.equal((await readHealth(storage.pool, ENDPOINT.id)).consecutiveFailures, 2)
+})
+
+test('what is counted while a write takes long is written after it', async () => {
+  const { promise: first, resolve: begun } = Promise.withResolvers<void>()
+  const { promise: slow, resolve: goOn } = Promise.withResolvers<void>()
+  let writes = 0
+  const health = createEndpointHealth({
+    pool: storage.pool,
+    log,
+    onWindows: async () => {
+      writes++
+      begun()
+      await slow
+    },
+  })
+  running.push(health)
+  health.begin(ENDPOINT)(answer(500))
+  await first
+  health.begin(ENDPOINT)(answer(500))
+  // Its turn comes, half a second later, while the first write is not over.
+  await new Promise((resolve) => setTimeout(resolve, 600))
+  goOn()
+  await eventually(
+    () => Promise.resolve(writes),
+    (count) => count === 2,
+  )
+  assert.equal((await readHealth(storage.pool, ENDPOINT.id)).failures, 2)
 })
