@@ -19,7 +19,7 @@ export interface NewMessage {
   /** When it is to be delivered; absent: at once. */
   readonly deliverAtMs?: number | undefined
   readonly envelope?: Envelope | undefined
-  /** Absent: medium. */
+  /** Absent: medium, which is not said. */
   readonly priority?: Priority | undefined
   /** Kept in order with others that have the same, at endpoints that ask for it. */
   readonly orderingKey?: string | undefined

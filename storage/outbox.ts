@@ -1,7 +1,7 @@
 import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage, Redelivery } from '../domain/message.ts'
 import type { AttemptTrigger } from '../domain/outcome.ts'
-import type { PriorityWeights } from '../domain/priority.ts'
+import { DEFAULT_PRIORITY, type Priority, type PriorityWeights } from '../domain/priority.ts'
 import { releasePublished } from './idempotency.ts'
 import type { Pool, Queryable } from './pool.ts'
 import { WAKE_BOXES } from './queue-wakes.ts'
@@ -70,8 +70,8 @@ function acceptText({ keyed, queued }: { keyed: boolean; queued: boolean }): str
   const firstQueued = keyed ? 12 : 11
   return `
 WITH ${keyed ? 'whole' : 'input'} AS MATERIALIZED (
-  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[]${keyed ? ', $11::text[]' : ''}${queued ? `, $${firstQueued}::text[]` : ''})
-    WITH ORDINALITY AS t (id, app_id, event_type, event_id, channels, payload, created_ms, expires_ms, ${keyed ? 'key, ' : ''}${queued ? 'ordering_key, ' : ''}position)
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[]${keyed ? ', $11::text[]' : ''}${queued ? `, $${firstQueued}::text[], $${firstQueued + 1}::text[]` : ''})
+    WITH ORDINALITY AS t (id, app_id, event_type, event_id, channels, payload, created_ms, expires_ms, ${keyed ? 'key, ' : ''}${queued ? 'ordering_key, priority, ' : ''}position)
 ), ${keyed ? TAKE_KEYS : ''} claimed AS (
   INSERT INTO message_event_id (app_id, event_id, message_id)
   SELECT app_id, event_id, id FROM input WHERE event_id IS NOT NULL ORDER BY app_id, event_id, position
@@ -80,16 +80,16 @@ WITH ${keyed ? 'whole' : 'input'} AS MATERIALIZED (
   SELECT input.* FROM input LEFT JOIN claimed ON claimed.message_id = input.id
   WHERE event_id IS NULL OR claimed.message_id IS NOT NULL
 ), stored AS (
-  INSERT INTO message (id, app_id, event_type, event_id, channels, payload, created_at, expires_at${queued ? ', ordering_key' : ''})
+  INSERT INTO message (id, app_id, event_type, event_id, channels, payload, created_at, expires_at${queued ? ', ordering_key, priority' : ''})
   SELECT id, app_id, event_type, event_id, string_to_array(channels, ','), payload,
-    to_timestamp(created_ms / 1000), to_timestamp(expires_ms / 1000)${queued ? ', ordering_key' : ''}
+    to_timestamp(created_ms / 1000), to_timestamp(expires_ms / 1000)${queued ? ', ordering_key, priority' : ''}
   FROM accepted
 ), fixed AS MATERIALIZED (
   SELECT CASE WHEN $9 THEN (SELECT id FROM accepted ORDER BY position LIMIT 1) END AS group_id
 ), queued AS (
-  INSERT INTO outbox (id, message_id, app_id, event_type, group_id, leased_until)
-  SELECT id, id, app_id, event_type, group_id, CASE WHEN $9 THEN now() + $10 * interval '1 ms' END FROM accepted, fixed
-)${queued ? takePlaces(firstQueued + 1) : ''}
+  INSERT INTO outbox (id, message_id, app_id, event_type, group_id, leased_until${queued ? ', priority' : ''})
+  SELECT id, id, app_id, event_type, group_id, CASE WHEN $9 THEN now() + $10 * interval '1 ms' END${queued ? ', priority' : ''} FROM accepted, fixed
+)${queued ? takePlaces(firstQueued + 2) : ''}
 SELECT id, group_id, false AS repeated FROM accepted, fixed
 ${keyed ? 'UNION ALL SELECT id, NULL, true FROM whole WHERE key IS NOT NULL AND id NOT IN (SELECT message_id FROM keyed)' : ''}
 ${queued ? 'UNION ALL SELECT endpoint_id, NULL, NULL FROM told WHERE wakes' : ''}`
@@ -113,7 +113,7 @@ export async function acceptMessages(
   places: readonly QueuePlace[] = [],
 ): Promise<AcceptResult> {
   const keyed = messages.some((message) => message.idempotencyKey !== undefined)
-  const queued = places.length > 0 || messages.some((message) => message.orderingKey !== undefined)
+  const queued = places.length > 0 || messages.some((message) => message.orderingKey !== undefined || message.priority !== undefined)
   const statement = queued ? (keyed ? ACCEPT_KEYED_QUEUED : ACCEPT_QUEUED) : keyed ? ACCEPT_KEYED : ACCEPT
   const { rows } = await db.query<{ id: string; group_id: string | null; repeated: boolean | null }>({
     ...statement,
@@ -129,7 +129,7 @@ export async function acceptMessages(
       grouped,
       leaseMs,
       ...(keyed ? [messages.map((message) => message.idempotencyKey ?? null)] : []),
-      ...(queued ? [messages.map((message) => message.orderingKey ?? null), ...placeColumns(places)] : []),
+      ...(queued ? [messages.map((message) => message.orderingKey ?? null), messages.map(priorityOf), ...placeColumns(places)] : []),
     ],
   })
   const stored = rows.filter((row) => row.repeated === false)
@@ -142,6 +142,10 @@ export async function acceptMessages(
     await releaseKeysOf(db, refused).catch(() => undefined)
   }
   return { accepted, repeated, groupId: stored[0]?.group_id ?? undefined, wakes }
+}
+
+function priorityOf(message: NewMessage): Priority {
+  return message.priority ?? DEFAULT_PRIORITY
 }
 
 function placeColumns(places: readonly QueuePlace[]): unknown[][] {

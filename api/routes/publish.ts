@@ -4,6 +4,7 @@ import type { CloudEventAttributes, Envelope } from '../../domain/cloud-event.ts
 import { newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { NewMessage } from '../../domain/message.ts'
+import { DEFAULT_PRIORITY } from '../../domain/priority.ts'
 import type { StoredMessage } from '../../storage/history/messages.ts'
 import type { Authenticate, Caller } from '../auth.ts'
 import { readBody, readJson } from '../body.ts'
@@ -93,6 +94,8 @@ export function newMessageOf(input: MessageIn, appId: string, more: MessageExtra
     idempotencyKey: more.idempotencyKey,
     deliverAtMs,
     orderingKey: input.orderingKey ?? undefined,
+    // What is of the usual priority is stored without saying so.
+    priority: input.priority === null || input.priority === DEFAULT_PRIORITY ? undefined : input.priority,
     envelope: envelopeOf(input, more.attributes),
   }
 }

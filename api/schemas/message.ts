@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { LIMITS } from '../../domain/limits.ts'
+import { DEFAULT_PRIORITY, PRIORITIES } from '../../domain/priority.ts'
 import type { Attempt } from '../../storage/history/attempts.ts'
 import type { DeadLetter } from '../../storage/history/dead-letters.ts'
 import type { DeliveryState } from '../../storage/history/destinations.ts'
@@ -61,6 +62,10 @@ export const messageIn = aliased(
       .refine((key) => !key.includes('\0'), 'NUL is not allowed')
       .nullish()
       .meta({ description: 'Messages with the same key reach an endpoint with `fifo-by-key` in order' }),
+    priority: z
+      .enum(PRIORITIES)
+      .nullish()
+      .meta({ default: DEFAULT_PRIORITY, description: 'Its share of what can be done, not a strict order' }),
     deliverAt: deliverAt.nullish().meta({ description: 'When to deliver: 30 days ahead at most. What has passed is delivered at once' }),
   }),
 ).meta({ id: 'MessageIn' })

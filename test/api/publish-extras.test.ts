@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { createToken } from '../../api/token.ts'
 import { newId } from '../../domain/ids.ts'
+import { enqueueRedeliveries } from '../../storage/outbox.ts'
+import { releaseDue } from '../../storage/scheduled.ts'
 import { JWT_SECRET, startApi, type Harness } from './harness.ts'
 
 const DAY_MS = 86_400_000
@@ -128,4 +130,33 @@ test('another organisation finds nothing', async () => {
     assert.equal((await api.call('POST', `/app/${app}/msg/${path}`, body, token)).status, 404, path)
   }
   assert.equal((await api.call('POST', '/msg/broadcast', { message: event, applications: [app] }, token)).status, 422)
+})
+
+test('a message has the priority that it was published with, medium without one, also when its time comes or it is sent again', async () => {
+  const priorityOf = async (id: string) => {
+    const { rows } = await api.pool.query<{ message: string; outbox: string | null }>(
+      'SELECT m.priority AS message, o.priority AS outbox FROM message m LEFT JOIN outbox o ON o.message_id = m.id WHERE m.id = $1',
+      [id],
+    )
+    return rows[0]
+  }
+  for (const [given, stored] of [
+    ['high', 'high'],
+    ['low', 'low'],
+    [null, 'medium'],
+    [undefined, 'medium'],
+  ] as const) {
+    const { id } = (await (await publish({ priority: given })).json()) as { id: string }
+    assert.deepEqual(await priorityOf(id), { message: stored, outbox: stored })
+  }
+  const { id } = (await (await publish({ priority: 'high', deliverAt: inMs(DAY_MS) })).json()) as { id: string }
+  assert.deepEqual(await priorityOf(id), { message: 'high', outbox: null })
+  await api.pool.query('UPDATE scheduled_message SET deliver_at = now()')
+  await releaseDue(api.pool)
+  assert.deepEqual(await priorityOf(id), { message: 'high', outbox: 'high' })
+  await api.pool.query('DELETE FROM outbox WHERE message_id = $1', [id])
+  const again = { messageId: id, appId: app, eventType: 'a', endpointId: 'ep_1', trigger: 1, retried: true } as const
+  await enqueueRedeliveries(api.pool, [again], 'request')
+  assert.deepEqual(await priorityOf(id), { message: 'high', outbox: 'high' })
+  assert.equal((await publish({ priority: 'urgent' })).status, 422)
 })

@@ -129,3 +129,13 @@ test('an idempotency key can be used again when it has expired', async () => {
   const next = await acceptMessages(storage.pool, [newMessage({ idempotencyKey: 'old' })], true, 10_000)
   assert.equal(next.accepted.size, 1)
 })
+
+test('messages of different priority are stored with theirs, and so are their outbox rows', async () => {
+  const messages = [newMessage({ priority: 'high' }), newMessage(), newMessage({ priority: 'low', idempotencyKey: 'key' })]
+  await acceptMessages(storage.pool, messages, false, 0)
+  const { rows } = await storage.pool.query('SELECT m.priority, o.priority AS row FROM message m JOIN outbox o USING (id) ORDER BY 1')
+  assert.deepEqual(
+    rows,
+    ['high', 'low', 'medium'].map((priority) => ({ priority, row: priority })),
+  )
+})
