@@ -60,7 +60,7 @@ export async function disableEndpoint(pool: Pool, endpointId: string, appId: str
 }
 
 /**
- * Opens the breaker of a live endpoint whose breaker is closed or recovering.
+ * Opens the breaker of a live endpoint that has one and whose breaker is closed or recovering.
  * @returns whether it was this call that opened it
  */
 export async function openBreaker(pool: Pool, endpointId: string, openMs: number, facts: { successRate: number }): Promise<boolean> {
@@ -69,7 +69,7 @@ export async function openBreaker(pool: Pool, endpointId: string, openMs: number
       client,
       endpointId,
       `INSERT INTO endpoint_state AS s (endpoint_id, app_id, breaker, until)
-       SELECT id, app_id, 'open', now() + $2 * interval '1 ms' FROM endpoint WHERE id = $1 AND deleted_at IS NULL AND NOT disabled
+       SELECT id, app_id, 'open', now() + $2 * interval '1 ms' FROM endpoint WHERE id = $1 AND deleted_at IS NULL AND NOT disabled AND circuit_breaker
        ON CONFLICT (endpoint_id) DO UPDATE SET breaker = 'open', since = now(), until = excluded.until, probes = 0, ramp_rate = NULL, ramp_from = NULL
        WHERE s.breaker IN ('closed', 'recovering')`,
       openMs,
@@ -196,7 +196,7 @@ export async function slowDown(pool: Pool, endpointId: string, ramp: Ramp, until
       endpointId,
       `INSERT INTO endpoint_state AS s (endpoint_id, app_id, ramp_rate, ramp_from, until)
        SELECT id, app_id, $2, to_timestamp($3::float8 / 1000), to_timestamp($4::float8 / 1000) FROM endpoint
-       WHERE id = $1 AND deleted_at IS NULL AND NOT disabled
+       WHERE id = $1 AND deleted_at IS NULL AND NOT disabled AND circuit_breaker
        ON CONFLICT (endpoint_id) DO UPDATE SET ramp_rate = excluded.ramp_rate, ramp_from = excluded.ramp_from,
          until = CASE WHEN s.breaker = 'closed' THEN excluded.until ELSE s.until END
        WHERE s.breaker IN ('closed', 'recovering') AND (s.ramp_from IS NULL OR s.ramp_from < excluded.ramp_from)`,

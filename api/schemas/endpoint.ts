@@ -67,6 +67,7 @@ function filterProblem(text: string): string | undefined {
 const format = z.enum(CLOUD_EVENT_FORMATS).meta({ description: 'CloudEvents 1.0 instead of the payload as it is' })
 const ordering = z.enum(ORDERINGS)
 const priority = z.enum(PRIORITIES)
+const circuitBreaker = z.boolean().meta({ description: 'Whether requests are held back while most of them fail' })
 const batching = z
   .object({
     maxEvents: z.int().min(1).max(LIMITS.batchingMaxEvents),
@@ -90,6 +91,7 @@ const fields = {
   filter: filter.nullish().default(null),
   ordering: ordering.default('none'),
   priority: priority.default('medium'),
+  circuitBreaker: circuitBreaker.default(true),
   batching: batching.nullish().default(null),
   format: format.nullish().default(null),
   ...accessFields,
@@ -119,6 +121,7 @@ export const endpointPatch = aliased(
     filter: filter.nullable().optional(),
     ordering: ordering.optional(),
     priority: priority.optional(),
+    circuitBreaker: circuitBreaker.optional(),
     batching: batching.nullable().optional(),
     format: format.nullable().optional(),
     ...accessPatchFields,
@@ -151,6 +154,7 @@ export const endpointOut = z
     filter: z.string().nullable(),
     ordering,
     priority,
+    circuitBreaker,
     batching: batching.nullable(),
     format: format.nullable(),
     ...shownAccessFields,
@@ -216,6 +220,7 @@ export function showEndpoint(endpoint: Endpoint) {
     filter: endpoint.filter,
     ordering: endpoint.ordering,
     priority: endpoint.priority,
+    circuitBreaker: endpoint.circuitBreaker,
     batching: endpoint.batching,
     format: endpoint.format,
     ...showAccess(endpoint),

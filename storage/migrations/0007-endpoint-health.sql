@@ -70,6 +70,10 @@ CREATE UNLOGGED TABLE token_bucket (
   granted integer NOT NULL
 ) WITH (fillfactor = 50);
 
+ALTER TABLE endpoint
+  -- False: however much fails, nothing is held back.
+  ADD COLUMN circuit_breaker boolean NOT NULL DEFAULT true;
+
 ALTER TABLE delivery
   -- False: a single attempt that waits.
   ADD COLUMN retried boolean NOT NULL DEFAULT true;

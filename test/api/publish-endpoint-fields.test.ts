@@ -19,11 +19,12 @@ const EXTRAS = {
   filter: 'payload.amount > 100',
   ordering: 'fifo',
   priority: 'high',
+  circuitBreaker: false,
   batching: { maxEvents: 50, lingerMs: 100, maxBytes: 65_536 },
   timeoutMs: 5000,
   retrySchedule: [1, 60],
 } as const
-const DEFAULTS = { filter: null, ordering: 'none', priority: 'medium', batching: null }
+const DEFAULTS = { filter: null, ordering: 'none', priority: 'medium', circuitBreaker: true, batching: null }
 
 test('an endpoint subscribes to wildcards of types that need not exist, and to names that do', async () => {
   const eventTypes = ['invoice.*', '*', 'nobody.has.this.*', 'invoice.paid']
