@@ -15,6 +15,7 @@ import { authenticationRoutes } from './routes/authentication.ts'
 import { backgroundTaskRoutes } from './routes/background-tasks.ts'
 import { deadLetterRoutes } from './routes/dead-letters.ts'
 import { endpointHealthRoutes } from './routes/endpoint-health.ts'
+import { endpointQueueRoutes } from './routes/endpoint-queue.ts'
 import { endpointHeaderRoutes } from './routes/endpoint-headers.ts'
 import { endpointSecretRoutes } from './routes/endpoint-secrets.ts'
 import { endpointRoutes } from './routes/endpoints.ts'
@@ -35,6 +36,7 @@ export const ROUTES: RouteTable = {
   ...endpointSecretRoutes,
   ...endpointHeaderRoutes,
   ...endpointHealthRoutes,
+  ...endpointQueueRoutes,
   ...eventTypeRoutes,
   // Before the messages by id, which the paths look like.
   ...publishingRoutes,

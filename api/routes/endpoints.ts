@@ -69,6 +69,15 @@ function requireTls({ url, mtls, caCertificate }: EndpointFields): void {
   throw ruleError(['body', 'url'], 'Endpoint URLs must be https with mtls or caCertificate')
 }
 
+/** @throws {ValidationError} where batches would have to be of a format that carries one event in a request */
+function requireBatchable({ batching, format }: EndpointFields): void {
+  if (batching === null || format !== 'cloudevents-binary') return
+  throw ruleError(
+    ['body', 'format'],
+    'Batches are of plain events or of cloudevents-structured: cloudevents-binary carries one event in a request',
+  )
+}
+
 interface NewEndpoint {
   readonly fields: EndpointFields
   readonly secret: string
@@ -116,6 +125,7 @@ async function create(call: Call<typeof endpointIn>): Promise<Reply> {
   await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
   const fields = endpointFields(input, deps.cipher)
   requireTls(fields)
+  requireBatchable(fields)
   const endpoint = await createEndpoint(call, application, { fields, secret: secret ?? newSecret(), headers: headers ?? {} })
   return { status: 201, json: showEndpoint(endpoint) }
 }
@@ -133,6 +143,7 @@ async function put(call: Call<typeof endpointUpdate>): Promise<Reply> {
   await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
   const fields = endpointFields(input, deps.cipher)
   requireTls(fields)
+  requireBatchable(fields)
   const updated = await changeConfiguration(call, async (client, changed) => {
     const current = await findEndpoint(client, application.id, nameOf(path['endpoint_id']), { forUpdate: true })
     if (current === undefined) return undefined
@@ -154,6 +165,7 @@ async function patch(call: Call<typeof endpointPatch>): Promise<Reply> {
     const current = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
     const fields = patchedEndpoint(current, changes, deps.cipher)
     requireTls(fields)
+    requireBatchable(fields)
     const endpoint = await updateEndpoint(client, current.id, fields)
     await tellUpdate(changed, application, current, endpoint)
     return endpoint

@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { batchBody, cutBatch, failedOf } from '../../domain/batch.ts'
+
+const rows = fc.array(fc.record({ attempts: fc.nat(2), nextAtMs: fc.constant(0), bytes: fc.nat(3000) }), { maxLength: 120 })
+const limits = fc.record({
+  maxEvents: fc.integer({ min: 1, max: 100 }),
+  lingerMs: fc.constant(0),
+  maxBytes: fc.integer({ min: 1024, max: 20_000 }),
+})
+
+test('a batch is the longest front of the queue that its limits allow, and never empty', () => {
+  fc.assert(
+    fc.property(rows, limits, (queue, batching) => {
+      const { count, full } = cutBatch(queue, batching)
+      assert.equal(count === 0, queue.length === 0)
+      assert.ok(count <= batching.maxEvents)
+      const cut = queue.slice(0, count)
+      assert.ok(cut.every((one) => one.attempts === queue[0]!.attempts))
+      const bytes = cut.reduce((sum, one) => sum + one.bytes, 0)
+      assert.ok(count <= 1 || bytes <= batching.maxBytes)
+      if (!full) assert.equal(count, queue.length)
+    }),
+  )
+})
+
+test('all of a queue goes in batches, in its order', () => {
+  fc.assert(
+    fc.property(rows, limits, (queue, batching) => {
+      let left = queue
+      while (left.length > 0) {
+        const { count } = cutBatch(left, batching)
+        assert.ok(count > 0)
+        left = left.slice(count)
+      }
+    }),
+  )
+})
+
+test('the body is an array of events, each with its payload as it was published', () => {
+  const message = (id: string) => ({ id, appId: 'app_1', eventType: 'invoice.paid', createdAtMs: 0 })
+  const events = [
+    { message: message('msg_1'), payload: '{"amount":1.0}' },
+    { message: message('msg_2'), payload: 'not JSON' },
+  ]
+  const plain = batchBody(events, null)
+  assert.equal(
+    plain.body,
+    '[{"id":"msg_1","type":"invoice.paid","timestamp":"1970-01-01T00:00:00.000Z","data":{"amount":1.0}},' +
+      '{"id":"msg_2","type":"invoice.paid","timestamp":"1970-01-01T00:00:00.000Z","data":"not JSON"}]',
+  )
+  const cloud = batchBody(events.slice(0, 1), 'cloudevents-structured')
+  assert.match(cloud.contentType, /^application\/cloudevents-batch\+json/)
+  assert.equal((JSON.parse(cloud.body) as { specversion: string }[])[0]!.specversion, '1.0')
+})
+
+test('only a 207 that names positions says that some have failed', () => {
+  assert.deepEqual(failedOf(200, '{"failed":[0]}', 3), new Set())
+  assert.deepEqual(failedOf(207, '{"failed":[0,2]}', 3), new Set([0, 2]))
+  assert.deepEqual(failedOf(207, '{"failed":[]}', 3), new Set())
+  for (const body of ['', '[]', '{}', 'null', '{"failed":[3]}', '{"failed":[-1]}', '{"failed":["0"]}', '{"failed":1}']) {
+    assert.equal(failedOf(207, body, 3), 'all', body)
+  }
+})
