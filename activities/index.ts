@@ -49,6 +49,7 @@ export interface ActivityDependencies {
   readonly policy: RetryPolicy
   readonly retryTimeScale: number
   readonly requestTimeoutMs: number
+  readonly partitions: number
   readonly priorityWeights: PriorityWeights
   /** Requests in flight at a time. */
   readonly laneRequests: Readonly<Record<Lane, number>>

@@ -1,5 +1,6 @@
 import { Context } from '@temporalio/activity'
 import type { MailboxDrain } from '../domain/fan-out.ts'
+import { partitionOf } from '../domain/names.ts'
 import { TRIGGER_SCHEDULED, type AttemptOutcome } from '../domain/outcome.ts'
 import type { CachedEndpoint, ConfigCache } from '../storage/config-cache.ts'
 import { endDeliveries, readDueParked, settleMailbox, type ParkedDelivery } from '../storage/deliveries.ts'
@@ -19,6 +20,7 @@ export interface MailboxDependencies {
   readonly sendRetry: LaneSender
   /** Drains the queue of an endpoint that has one; undefined for others. */
   readonly drainQueue: (run: MailboxRun) => Promise<MailboxDrain | undefined>
+  readonly partitions: number
   readonly stopping: AbortSignal
 }
 
@@ -53,7 +55,8 @@ export function createMailbox(deps: MailboxDependencies) {
     async drainMailbox(input: MailboxRun): Promise<MailboxDrain> {
       const beat = setInterval(() => Context.current().heartbeat(), HEARTBEAT_MS)
       try {
-        return (await deps.drainQueue(input)) ?? (await drainParked(deps, input))
+        const drain = (await deps.drainQueue(input)) ?? (await drainParked(deps, input))
+        return { ...drain, partition: partitionOf(input.endpointId, deps.partitions) }
       } finally {
         clearInterval(beat)
       }

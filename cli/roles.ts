@@ -16,7 +16,7 @@ export interface RolesInput {
   readonly config: Config
   readonly roles: readonly Role[]
   readonly lanes: readonly Lane[]
-  readonly partitions: readonly number[]
+  readonly partitions: readonly number[] | 'all'
   /** How long requests in flight may go on when it stops. */
   readonly drainMs: number
   /** The line on stdout that says that it works; gets the API's address. */

@@ -99,7 +99,7 @@ async function bringUp(given: Config, cleanup: Cleanup, progress: Progress, sign
       startService(settings, {
         roles: ['api', 'dispatcher', 'delivery'],
         lanes: LANES,
-        partitions: Array.from({ length: config.partitions }, (_, partition) => partition),
+        partitions: 'all',
         log,
         drainMs: DRAIN_MS,
       }),

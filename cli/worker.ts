@@ -10,7 +10,7 @@ const HELP = `npm run worker -- [options]
 Runs dispatcher, delivery workers or both, without the API, against DATABASE_URL and TEMPORAL_ADDRESS.
   --role dispatcher|delivery|all   what to run (all)
   --lanes fast,slow,retry          lanes that the delivery workers serve (all)
-  --partitions 0,1|all             partitions that they serve, of TIDINGS_PARTITIONS (all)
+  --partitions 0,1|all             partitions that they serve; all: of TIDINGS_PARTITIONS and of what it was (all)
 SIGTERM stops it after the requests in flight, at most TIDINGS_REQUEST_TIMEOUT_MS: give it that long before a kill.`
 
 const ROLES: Readonly<Record<string, readonly Role[]>> = {
@@ -49,8 +49,8 @@ function readLanes(text: string): readonly Lane[] {
   })
 }
 
-function readPartitions(text: string, partitions: number): readonly number[] {
-  if (text === 'all') return Array.from({ length: partitions }, (_, partition) => partition)
+function readPartitions(text: string, partitions: number): readonly number[] | 'all' {
+  if (text === 'all') return 'all'
   return partsOf(text).map((part) => {
     const partition = /^\d+$/.test(part) ? Number(part) : partitions
     if (partition >= partitions) {

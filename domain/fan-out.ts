@@ -96,6 +96,8 @@ export interface MailboxDrain {
   readonly sent: number
   /** Null: nothing waits. */
   readonly nextAtMs: number | null
+  /** Of the endpoint's delivery task queues: their number may have changed since the mailbox was started. */
+  readonly partition?: number
   /** Why what is due waits: for operators. */
   readonly held?: string | undefined
 }

@@ -62,6 +62,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     policy: config.retry,
     retryTimeScale: config.retryTimeScale,
     requestTimeoutMs: config.requestTimeoutMs,
+    partitions: config.partitions,
     priorityWeights: config.priorityWeights,
     laneRequests: config.laneRequests,
     svixHeaders: config.svixHeaders,

@@ -18,6 +18,7 @@ import { createSchedule } from './schedule.ts'
 import { createStack, type Stack } from './stack.ts'
 import { createEndpointsOf } from './endpoints-of.ts'
 import { createStartFanOut } from './start-fan-out.ts'
+import { announcePartitions } from './partition-numbers.ts'
 import { startTaskSweep } from './tasks.ts'
 import { bundleWorkflows, installRuntime } from './temporal.ts'
 
@@ -27,7 +28,8 @@ export interface ServiceOptions {
   readonly roles: readonly Role[]
   /** Delivery lanes that the role `delivery` serves. */
   readonly lanes: readonly Lane[]
-  readonly partitions: readonly number[]
+  /** `all`: also those of other numbers of partitions, as long as work of them may exist. */
+  readonly partitions: readonly number[] | 'all'
   readonly log: Logger
   /** How long requests in flight may go on when the service stops; then they are given up as interrupted. */
   readonly drainMs: number
@@ -70,8 +72,12 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   }
   const runs = createRunMemory()
   const lanes = delivers ? options.lanes : []
+  const every = await announcePartitions(parts, stack)
+  const partitions = options.partitions === 'all' ? every : options.partitions
   const workers =
-    dispatches || delivers ? await startWorkers(parts, { ...options, lanes, bundle: await bundling, runs, metrics }, stack) : undefined
+    dispatches || delivers
+      ? await startWorkers(parts, { ...options, lanes, partitions, bundle: await bundling, runs, metrics }, stack)
+      : undefined
   const dispatcher = dispatches ? startDispatcher(parts, runs, stack) : undefined
   if (dispatches) startTasks(parts, stack)
   const schedule = createSchedule(parts, { sweep: dispatches })

@@ -58,7 +58,7 @@ export async function startTestService(options: TestServiceOptions = {}): Promis
   const service = await startService(config, {
     roles: options.roles ?? ['api', 'dispatcher', 'delivery'],
     lanes: LANES,
-    partitions: Array.from({ length: config.partitions }, (_, i) => i),
+    partitions: 'all',
     log: options.log ?? runLog(),
     drainMs: 1000,
   })
