@@ -30,7 +30,8 @@ export interface Stage {
   /** The test's own connections. */
   readonly pool: Pool
   startApi(): Promise<RunningProcess>
-  startWorker(role: WorkerRole): Promise<RunningProcess>
+  /** @param env over that of the stage */
+  startWorker(role: WorkerRole, env?: Readonly<Record<string, string>>): Promise<RunningProcess>
   /** `npm start` without servers of its own: API, dispatcher and delivery in one process. */
   startAll(): Promise<RunningProcess>
   /** Ends a process that this stage has started, and waits for its end. */
@@ -88,9 +89,9 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
     throw new AggregateError(started.map((one) => (one.status === 'rejected' ? one.reason : undefined)))
   }
   const pool = createPool(servers.postgres.url, 2)
-  const run = async (script: string, args: readonly string[], ready: RegExp) => {
+  const run = async (script: string, args: readonly string[], ready: RegExp, env: Readonly<Record<string, string>> = {}) => {
     const service = spawnScript(script, args, {
-      env: { ...serviceEnvironment(servers.postgres!.url, ports, scratch.path), ...options.env },
+      env: { ...serviceEnvironment(servers.postgres!.url, ports, scratch.path), ...options.env, ...env },
     })
     services.add(service)
     await service.line(ready)
@@ -101,7 +102,7 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
     token: await createToken({ secret: SECRET, subject: newId('org') }),
     pool,
     startApi: () => run('cli/api.ts', [], /^tidings ready/),
-    startWorker: (role) => run('cli/worker.ts', ['--role', role], /^tidings worker ready/),
+    startWorker: (role, env) => run('cli/worker.ts', ['--role', role], /^tidings worker ready/, env),
     startAll: () => run('cli/start.ts', [], /^tidings ready/),
     ...services,
     async killPostgres() {
