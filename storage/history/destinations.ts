@@ -1,3 +1,4 @@
+import { STATUS_SENDING } from '../../domain/outcome.ts'
 import { ENDPOINT_COLUMNS, type Endpoint } from '../endpoints.ts'
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from '../page.ts'
 import type { Queryable } from '../pool.ts'
@@ -59,14 +60,17 @@ export async function listAttemptedMessages(
   return cutPage(rows, page)
 }
 
-/** Endpoints that the message was sent to, deleted ones included, each with its last attempt. */
+/** Endpoints that the message was sent to, deleted ones included, each with its last attempt; and those where it waits to be sent. */
 export async function listDestinations(db: Queryable, messageId: string, page: Page): Promise<PageOf<Endpoint & DeliveryState>> {
   const parameters = createParameters()
   const message = parameters.add(messageId)
   const { rows } = await db.query<Endpoint & DeliveryState>(
     `SELECT ${ENDPOINT_COLUMNS}, last.status, CASE WHEN last.status <> 0 THEN ${NEXT_ATTEMPT} END AS "nextAttemptAt"
-     FROM (SELECT DISTINCT ON (endpoint_id) endpoint_id, status, next_attempt_at FROM attempt WHERE message_id = ${message}
-           ORDER BY endpoint_id, id DESC) last
+     FROM ((SELECT DISTINCT ON (endpoint_id) endpoint_id, status, next_attempt_at FROM attempt WHERE message_id = ${message}
+            ORDER BY endpoint_id, id DESC)
+           UNION ALL
+           SELECT endpoint_id, ${STATUS_SENDING}, next_at FROM delivery d WHERE message_id = ${message} AND state = 'parked' AND attempts = 0
+             AND NOT EXISTS (SELECT FROM attempt a WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id)) last
      JOIN endpoint e ON e.id = last.endpoint_id
      LEFT JOIN delivery d ON d.message_id = ${message} AND d.endpoint_id = e.id
      WHERE ${pageClause(page, 'e.id', parameters)}`,

@@ -34,6 +34,11 @@ test('the queue of an endpoint shows how many deliveries wait, and which goes ne
   const { json } = await api.call('GET', path)
   const head = json['head'] as { msgId: string; attempts: number }
   assert.deepEqual([json['depth'], head.msgId, head.attempts], [3, first, 0])
+  const destinations = (await api.call('GET', `/app/${appId}/msg/${first}/endpoint`)).json.data
+  assert.deepEqual(
+    destinations.map((one) => [one.id, one['statusText']]),
+    [[endpointId, 'sending']],
+  )
 })
 
 test('an owner skips the head, then all that waits; the audit log tells', async () => {
