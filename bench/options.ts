@@ -18,7 +18,7 @@ this machine, and prints min/median/max over the repetitions. All traffic is on 
   --retry-schedule 40,8 seconds before each of its retries; so many attempts fail
 
 S1: 5,000 messages, 1 endpoint. S2: 1,000 to 10. S3: 200 to 100. S4: 20 messages a second to 1 endpoint. S5: 500 to 10, one
-of which never answers and one answers 500. retry: how late retries leave while 10,000 wait.`
+of which never answers and one answers 500; S6: 2,000 to the same; S5-healthy, S6-healthy: to 10 that all answer. retry: how late retries leave while 10,000 wait.`
 
 export interface BenchOptions {
   readonly scenarios: readonly string[]

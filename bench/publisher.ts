@@ -42,7 +42,11 @@ export function createPublisher(url: string, token: string): Publisher {
 }
 
 /** Publishes a scenario's messages: `one` for each number, by so many at a time or at their times. */
-export async function publishAll(scenario: Scenario, startMs: number, one: (message: number, dueMs: number | undefined) => Promise<void>) {
+export async function publishAll(
+  scenario: Pick<Scenario, 'messages' | 'publishers'> & { readonly ratePerS?: number | undefined },
+  startMs: number,
+  one: (message: number, dueMs: number | undefined) => Promise<void>,
+) {
   const { messages, publishers, ratePerS } = scenario
   if (ratePerS !== undefined) return openLoop(messages, 1000 / ratePerS, startMs, one)
   let next = 0

@@ -38,6 +38,9 @@ const STANDARD: readonly Scenario[] = [
   closedLoop('S3', all('healthy', 100), 200, 4),
   { ...closedLoop('S4', all('healthy', 1), 400, 0), ratePerS: 20 },
   closedLoop('S5', FAILING, 500, 16),
+  closedLoop('S5-healthy', all('healthy', 10), 500, 16),
+  closedLoop('S6', FAILING, 2000, 16),
+  closedLoop('S6-healthy', all('healthy', 10), 2000, 16),
 ]
 
 export const SCENARIO_NAMES: readonly string[] = [...STANDARD.map(({ name }) => name), 'retry']
