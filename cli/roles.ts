@@ -42,7 +42,7 @@ export async function runRoles(input: RolesInput): Promise<number> {
   const [{ startService }] = await Promise.all([
     import('../workers/service.ts'),
     migrateDatabase(databaseUrl),
-    prepareNamespace(temporalAddress, config.temporalNamespace),
+    prepareNamespace(temporalAddress, config.temporalNamespace, { access: config.temporalAccess }),
   ])
   const { roles, lanes, partitions, drainMs } = input
   const service = await startService({ ...config, ...secrets }, { roles, lanes, partitions, log, drainMs })

@@ -86,7 +86,7 @@ async function usePostgres(config: Config, dataDir: string, progress: Progress):
 
 async function useTemporal(config: Config, dataDir: string, progress: Progress, signal: AbortSignal): Promise<Server> {
   if (config.temporalAddress !== undefined) {
-    await prepareNamespace(config.temporalAddress, config.temporalNamespace)
+    await prepareNamespace(config.temporalAddress, config.temporalNamespace, { access: config.temporalAccess })
     return { address: config.temporalAddress, stop: () => Promise.resolve() }
   }
   const program = await findTemporal({ cacheDir: config.cacheDir, dataDir, signal }, progress)

@@ -6,6 +6,7 @@ import type { PriorityWeights } from '../domain/priority.ts'
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
 import { shareVariables } from './shares.ts'
 import { flag, integer, list, nameServers, origins, ports, secret, secrets, weaknessOf, webUrl } from './formats.ts'
+import { TEMPORAL_VARIABLES, temporalAccess, temporalProblems, type TemporalAccess } from './temporal.ts'
 
 /** A setting is missing or wrong. The message lists every problem, one a line, each naming its variable. */
 export class ConfigError extends Error {
@@ -65,6 +66,7 @@ const environment = z.object({
     .regex(/^[^/\s]+:\d+$/, 'must be host:port')
     .optional(),
   TEMPORAL_NAMESPACE: z.string().min(2).optional(),
+  ...TEMPORAL_VARIABLES,
 })
 
 export type Variable = keyof typeof environment.shape
@@ -126,6 +128,7 @@ export interface Config {
   readonly databaseUrl: string | undefined
   readonly temporalAddress: string | undefined
   readonly temporalNamespace: string
+  readonly temporalAccess: TemporalAccess
 }
 
 /**
@@ -139,7 +142,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     throw new ConfigError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('\n'))
   }
   const value = parsed.data
-  const problems = value.TIDINGS_ENV === 'production' ? problemsInProduction(value) : []
+  const problems = [...temporalProblems(value), ...(value.TIDINGS_ENV === 'production' ? problemsInProduction(value) : [])]
   if (problems.length > 0) throw new ConfigError(problems.join('\n'))
   const scale = value.TIDINGS_RETRY_TIME_SCALE
   const ownServer = value.TEMPORAL_ADDRESS === undefined
@@ -186,6 +189,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     databaseUrl: value.DATABASE_URL,
     temporalAddress: value.TEMPORAL_ADDRESS,
     temporalNamespace: value.TEMPORAL_NAMESPACE ?? `tidings-${value.TIDINGS_REGION}`,
+    temporalAccess: temporalAccess(value),
   })
 }
 

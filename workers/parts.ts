@@ -48,7 +48,7 @@ export async function connectParts(config: Config, log: Logger, stack: Stack): P
   const states = await createEndpointStates({ pool, log })
   stack.push(() => states.stop())
   const cipher = createCipher(complete.encryptionKey, config.previousEncryptionKeys)
-  const connection = await NativeConnection.connect({ address: complete.temporalAddress })
+  const connection = await NativeConnection.connect({ address: complete.temporalAddress, ...config.temporalAccess })
   stack.push(() => connection.close())
   return {
     config: complete,

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { Connection } from '@temporalio/client'
 import { msNumberToTs } from '@temporalio/common/lib/time.js'
 import proto from '@temporalio/proto'
+import type { TemporalAccess } from '../../config/temporal.ts'
 import { SEARCH_ATTRIBUTES } from '../../domain/names.ts'
 import { CommandFailure, reasonOf } from '../failure.ts'
 
@@ -14,16 +15,25 @@ const GRPC_ALREADY_EXISTS = 6
 
 const hasCode = (error: unknown, code: number) => (error as { code?: unknown }).code === code
 
+export interface PrepareOptions {
+  /** Absent: the server takes everybody, without TLS. */
+  readonly access?: TemporalAccess
+  /** Whether the retention of a namespace that exists is changed. */
+  readonly setRetention?: boolean
+}
+
 /**
  * Makes sure that the namespace is there, with our search attributes. A namespace that it creates keeps finished
- * workflows for 7 days; that of an existing one changes only where `setRetention` says so.
+ * workflows for 7 days.
  * @throws {CommandFailure} `temporal_failed`
  */
-export async function prepareNamespace(address: string, namespace: string, setRetention = false): Promise<void> {
-  let connection: Connection
+export async function prepareNamespace(address: string, namespace: string, options: PrepareOptions = {}): Promise<void> {
+  // `Connection.connect` leaves what it could not connect open, and trying.
+  const connection = Connection.lazy({ address, connectTimeout: CALL_TIMEOUT_MS, ...options.access })
   try {
-    connection = await Connection.connect({ address, connectTimeout: CALL_TIMEOUT_MS })
+    await connection.ensureConnected()
   } catch (cause) {
+    await connection.close()
     throw new CommandFailure(
       'temporal_failed',
       `Temporal does not answer at ${address}: start it, or set TEMPORAL_ADDRESS to where it is`,
@@ -32,7 +42,7 @@ export async function prepareNamespace(address: string, namespace: string, setRe
   }
   try {
     await connection.withDeadline(Date.now() + CALL_TIMEOUT_MS, async () => {
-      await ensureNamespace(connection, namespace, setRetention)
+      await ensureNamespace(connection, namespace, options.setRetention === true)
       await ensureSearchAttributes(connection, namespace)
     })
   } catch (cause) {

@@ -100,7 +100,7 @@ export async function startTemporal(options: TemporalOptions): Promise<EmbeddedT
   }
   try {
     await waitForPort(child, port, logFile, from)
-    await prepareNamespace(address, options.namespace, true)
+    await prepareNamespace(address, options.namespace, { setRetention: true })
   } catch (error) {
     await stop()
     throw error
