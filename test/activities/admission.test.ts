@@ -74,6 +74,9 @@ test('a limited endpoint admits its rate, and holds the others one after the oth
   // A fifth of a second's tokens are there at the beginning.
   assert.equal(held.length, 4)
   const times = held.map(({ untilMs }) => untilMs)
-  assert.deepEqual(times, times.toSorted((a, b) => a - b))
+  assert.deepEqual(
+    times,
+    times.toSorted((a, b) => a - b),
+  )
   assert.equal(new Set(times).size, 4)
 })

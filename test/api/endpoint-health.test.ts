@@ -62,9 +62,10 @@ test('an open breaker is shown, its owner closes it by force, and the audit log 
     assert.equal(closed.status, 200)
     assert.equal((closed.json['breaker'] as { state: string }).state, 'recovering')
   }
-  const { rows } = await api.pool.query(`SELECT actor FROM audit_log WHERE operation = 'endpoint.breaker.force-closed' AND object_id = $1`, [
-    endpointId,
-  ])
+  const { rows } = await api.pool.query(
+    `SELECT actor FROM audit_log WHERE operation = 'endpoint.breaker.force-closed' AND object_id = $1`,
+    [endpointId],
+  )
   assert.deepEqual(rows, [{ actor: api.orgId }])
 })
 
