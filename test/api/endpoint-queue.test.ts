@@ -54,8 +54,8 @@ test('an owner skips the head, then all that waits; the audit log tells', async 
   assert.deepEqual(rows, [{ state: 'skipped' }])
   const entries = (await api.call('GET', '/audit-log')).json.data.filter((one) => one['objectId'] === endpointId)
   assert.deepEqual(
-    entries.map((one) => one['operation']).sort((a, b) => (a < b ? -1 : 1)),
-    ['endpoint.created', 'endpoint.queue.drained', 'endpoint.queue.skipped'],
+    new Set(entries.map((one) => one['operation'])),
+    new Set(['endpoint.created', 'endpoint.queue.drained', 'endpoint.queue.skipped']),
   )
 })
 
