@@ -1,5 +1,6 @@
 import { EventIdConflictError, RepeatedKeyError } from '../domain/errors.ts'
 import { createFairQueue } from '../domain/fair-queue.ts'
+import { createPublishRates } from '../domain/publish-rates.ts'
 import { DEFAULT_PRIORITY, DEFAULT_WEIGHTS, lineOf, type PriorityWeights } from '../domain/priority.ts'
 import { newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -37,6 +38,12 @@ export interface IntakeDependencies {
   readonly weights?: PriorityWeights | undefined
 }
 
+/**
+ * Turns that each application and priority has in one commit while several applications publish: a commit that is filled by one
+ * of them makes the others wait for it, and what it accepts beyond what the machine can deliver waits elsewhere.
+ */
+const TURNS_AMONG_SEVERAL = 2
+
 type Acceptance = 'accepted' | 'conflict' | 'repeated'
 
 /**
@@ -46,6 +53,7 @@ type Acceptance = 'accepted' | 'conflict' | 'repeated'
 export function createIntake(deps: IntakeDependencies): Intake & { drained(): Promise<void> } {
   const { pool, dispatcher, weights = DEFAULT_WEIGHTS } = deps
   const queue = createFairQueue<NewMessage>()
+  const rates = createPublishRates()
   const commits = createGroupCommit<NewMessage, Acceptance>({
     max: LIMITS.messagesPerCommit,
     queue: {
@@ -55,8 +63,9 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
       push(message) {
         const { appId, priority = DEFAULT_PRIORITY } = message
         queue.push(lineOf(appId, priority), message, weights[priority])
+        rates.count(appId, Date.now())
       },
-      take: (max) => queue.take(max),
+      take: (max) => queue.take(max, rates.several(Date.now()) ? TURNS_AMONG_SEVERAL : undefined),
     },
     // A publisher is better served by an error now than by an answer after its own timeout.
     onPassingFault: 'reject',

@@ -1,14 +1,15 @@
-import { setTimeout as pause } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { CoLocatedDispatcher } from '../api/intake.ts'
 import { createFairQueue } from '../domain/fair-queue.ts'
 import type { NewMessage } from '../domain/message.ts'
 import { TRIGGER_SCHEDULED } from '../domain/outcome.ts'
 import { DEFAULT_PRIORITY, lineOf, type PriorityWeights } from '../domain/priority.ts'
+import { createPublishRates } from '../domain/publish-rates.ts'
 import { claimRows, type OutboxRow } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
 import { createGroupStarter, GROUP_LEASE_MS, type EndpointsOf, type GroupStarter } from './group-starter.ts'
 import type { StartFanOut } from './start-fan-out.ts'
+import { createStartPace } from './start-pace.ts'
 import { createSweeper } from './sweeper.ts'
 
 export interface Dispatcher extends CoLocatedDispatcher {
@@ -25,30 +26,27 @@ export interface DispatcherDependencies {
 }
 
 /**
- * Least time between two starts while events queue. A start costs the machine some 20 ms of CPU whatever is in it, so events
- * that arrive faster than that share one; an event that comes alone is started at once.
- */
-const LINGER_MS = 30
-
-/**
  * Starts fan-outs for groups that are fixed in Postgres, one at a time: while a start is in flight what arrives waits and
- * the next group takes it all (more starts in flight made groups smaller and everything slower).
+ * the next group takes it all (more starts in flight made groups smaller and everything slower, for those who publish little
+ * too: what counts is how much the machine has to do).
  */
 export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
   const { pool, log, groupMaxMessages, weights } = deps
   const starter = createGroupStarter(deps)
   const sweeper = createSweeper({ pool, starter, groupMaxMessages, weights, log })
   const waiting = createFairQueue<OutboxRow>()
+  const rates = createPublishRates()
+  const pace = createStartPace()
   let stopped = false
   let running: Promise<void> | undefined
 
   const run = async (first: () => Promise<unknown>) => {
     try {
-      let startedAtMs = Date.now()
+      pace.started()
       await first()
       while (waiting.size > 0 && !stopped) {
-        if (waiting.size < groupMaxMessages) await pause(Math.max(0, startedAtMs + LINGER_MS - Date.now()))
-        startedAtMs = Date.now()
+        if (waiting.size < groupMaxMessages) await pace.due()
+        pace.started()
         // While Temporal cannot be reached rows wait in Postgres, not here.
         if (!starter.reachable) waiting.take(waiting.size)
         await startWaiting(pool, starter, waiting.take(groupMaxMessages))
@@ -69,9 +67,11 @@ export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
     },
     offer(messages) {
       if (!starter.reachable || stopped) return
+      const nowMs = Date.now()
       for (const message of messages) {
         const { appId, priority = DEFAULT_PRIORITY } = message
         waiting.push(lineOf(appId, priority), toRow(message), weights[priority])
+        if (rates.count(appId, nowMs)) pace.hurry()
       }
       running ??= run(() => Promise.resolve())
     },

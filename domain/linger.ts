@@ -1,0 +1,17 @@
+/**
+ * Least time between two starts of fan-outs while events queue. A start costs the machine some 20 ms of CPU whatever is in it,
+ * so events that arrive faster than that share one; an event that comes alone is started at once.
+ */
+export const LINGER_MS = 30
+
+/** Between two starts where the process is saturated: then every start less is time for deliveries. */
+export const LINGER_MAX_MS = 100
+
+const FROM_UTILISATION = 0.5
+const FULL_UTILISATION = 0.8
+
+/** @param utilisation share of the time that the event loop was busy, 0 to 1 */
+export function lingerMs(utilisation: number): number {
+  const saturation = (utilisation - FROM_UTILISATION) / (FULL_UTILISATION - FROM_UTILISATION)
+  return LINGER_MS + (LINGER_MAX_MS - LINGER_MS) * Math.min(1, Math.max(0, saturation))
+}

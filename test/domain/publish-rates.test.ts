@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { LINGER_MAX_MS, LINGER_MS, lingerMs } from '../../domain/linger.ts'
+import { createPublishRates } from '../../domain/publish-rates.ts'
+
+test('an application publishes little up to eight messages in 200 ms, and again when it has calmed down', () => {
+  const rates = createPublishRates()
+  assert.deepEqual(
+    Array.from({ length: 9 }, () => rates.count('a', 1000)),
+    [...Array<boolean>(8).fill(true), false],
+  )
+  assert.equal(rates.count('b', 1000), true)
+  assert.equal(rates.count('a', 1250), false, 'the window before counts too')
+  assert.equal(rates.count('a', 1480), true)
+  assert.equal(rates.count('a', 5000), true)
+  assert.equal(rates.count('a', 10), true, 'the clock was set back')
+})
+
+test('several applications publish while two of them are in this window or the one before', () => {
+  const rates = createPublishRates()
+  assert.equal(rates.several(0), false)
+  rates.count('a', 1000)
+  assert.equal(rates.several(1000), false)
+  rates.count('a', 1250)
+  assert.equal(rates.several(1250), false)
+  rates.count('b', 1460)
+  assert.equal(rates.several(1460), true)
+  assert.equal(rates.several(1700), false)
+  rates.count('b', 1700)
+  rates.count('a', 1750)
+  assert.equal(rates.several(1750), true)
+  assert.equal(rates.several(9000), false)
+})
+
+test('starts linger as long as the process is busy', () => {
+  assert.equal(lingerMs(0), LINGER_MS)
+  assert.equal(lingerMs(0.5), LINGER_MS)
+  assert.equal(lingerMs(1), LINGER_MAX_MS)
+  let last = 0
+  for (let utilisation = 0; utilisation <= 1; utilisation += 0.05) {
+    assert.ok(lingerMs(utilisation) >= last)
+    last = lingerMs(utilisation)
+  }
+})
