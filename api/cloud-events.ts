@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import type { IncomingHttpHeaders } from 'node:http'
 import { z } from 'zod'
 import type { CloudEventAttributes } from '../domain/cloud-event.ts'
@@ -12,6 +13,8 @@ import { parseBody } from './schemas/parse.ts'
 export interface PublishedCloudEvent {
   readonly body: unknown
   readonly attributes: CloudEventAttributes
+  /** The payload is binary, and its text base64. */
+  readonly base64?: true | undefined
 }
 
 const STRUCTURED = /^application\/cloudevents\+json\b/i
@@ -28,17 +31,21 @@ const cloudEvent = z
     source: z.string().min(1).max(LIMITS.urlMaxChars),
     type: z.string().min(1),
     datacontenttype: mediaType.optional(),
-    data: z.unknown(),
-    data_base64: z.undefined('Binary data cannot be published').optional(),
+    data: z.unknown().optional(),
+    data_base64: z.base64().optional(),
   })
   .catchall(z.unknown())
+  .refine((event) => event.data === undefined || event.data_base64 === undefined, {
+    message: 'An event has data or data_base64, not both',
+    path: ['data_base64'],
+  })
 
 /** Attributes with names of their own in a message. */
 const KNOWN = new Set(['specversion', 'type', 'datacontenttype', 'data', 'data_base64'])
 
 /**
  * Reads a CloudEvent: `type` becomes the event type, `id` the event id, `data` the payload. What is not an object of JSON is
- * a raw payload with its content type.
+ * a raw payload with its content type, what is not text a binary one.
  * @throws {ValidationError}
  */
 export function readCloudEvent(headers: IncomingHttpHeaders, body: Buffer): PublishedCloudEvent {
@@ -52,7 +59,10 @@ export function readCloudEvent(headers: IncomingHttpHeaders, body: Buffer): Publ
     throw refuse(`Attributes take ${LIMITS.metadataMaxBytes} bytes at most`)
   const unclean = Object.entries(attributes).find(([, value]) => typeof value === 'string' && !isClean(value))
   if (unclean !== undefined) throw new ValidationError([{ loc: ['body', unclean[0]], msg: CONTROL, type: 'value_error' }])
-  return { attributes, body: { eventType: event.type, eventId: event.id, ...payloadOf(event.data, contentType) } }
+  const named = { eventType: event.type, eventId: event.id }
+  if (event.data_base64 !== undefined)
+    return { attributes, base64: true, body: { ...named, ...rawPayload(event.data_base64, contentType) } }
+  return { attributes, body: { ...named, ...payloadOf(event.data, contentType) } }
 }
 
 function isAttribute(name: string, value: unknown): boolean {
@@ -63,8 +73,11 @@ function isAttribute(name: string, value: unknown): boolean {
 function payloadOf(data: unknown, contentType: string): object {
   if (/^application\/json\b/i.test(contentType) && typeof data === 'object' && data !== null && !Array.isArray(data))
     return { payload: data }
-  const rawPayload = typeof data === 'string' && !/\bjson\b/i.test(contentType) ? data : JSON.stringify(data ?? null)
-  return { payload: {}, transformationsParams: { rawPayload, headers: { 'content-type': contentType } } }
+  return rawPayload(typeof data === 'string' && !/\bjson\b/i.test(contentType) ? data : JSON.stringify(data ?? null), contentType)
+}
+
+function rawPayload(text: string, contentType: string): object {
+  return { payload: {}, transformationsParams: { rawPayload: text, headers: { 'content-type': contentType } } }
 }
 
 /** The event of a request in binary mode, as it would be in structured mode. */
@@ -73,8 +86,8 @@ function fromHeaders(headers: IncomingHttpHeaders, body: Buffer): object {
     name.startsWith('ce-') && typeof value === 'string' ? [[name.slice('ce-'.length), decodeValue(value)]] : [],
   )
   const contentType = headers['content-type'] ?? 'application/json'
-  const data = /^application\/(.+\+)?json\b/i.test(contentType) ? parseJson(body, parseKeepingNumbers) : parseText(body)
-  return { ...Object.fromEntries(attributes), datacontenttype: contentType, data }
+  const data = /^application\/(.+\+)?json\b/i.test(contentType) ? { data: parseJson(body, parseKeepingNumbers) } : textOrBytes(body)
+  return { ...Object.fromEntries(attributes), datacontenttype: contentType, ...data }
 }
 
 function decodeValue(value: string): string {
@@ -89,10 +102,7 @@ function refuse(msg: string): ValidationError {
   return new ValidationError([{ loc: ['body'], msg, type: 'value_error.jsondecode' }])
 }
 
-function parseText(body: Buffer): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(body)
-  } catch {
-    throw refuse('The data must be text in UTF-8')
-  }
+/** The store keeps text, which has no NUL. */
+function textOrBytes(body: Buffer): { data: string } | { data_base64: string } {
+  return isUtf8(body) && !body.includes(0) ? { data: body.toString('utf8') } : { data_base64: body.toString('base64') }
 }

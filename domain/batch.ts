@@ -1,5 +1,4 @@
-import { dress, type DressedMessage } from './cloud-event.ts'
-import type { CloudEventFormat } from './cloud-event.ts'
+import { dataName, structured, type CloudEventFormat, type DressedMessage } from './cloud-event.ts'
 import type { Batching } from './ordering.ts'
 
 /** What a batch is cut from: a delivery with the size of its message. */
@@ -44,7 +43,7 @@ export interface BatchBody {
 /** The body of a batch: a JSON array of events, or, where the endpoint wants CloudEvents, their JSON batch format. */
 export function batchBody(events: readonly { message: DressedMessage; payload: string }[], format: CloudEventFormat | null): BatchBody {
   if (format !== null) {
-    const bodies = events.map(({ message, payload }) => dress(message, payload, 'cloudevents-structured').body)
+    const bodies = events.map(({ message, payload }) => structured(message, payload))
     return { body: `[${bodies.join(',')}]`, contentType: 'application/cloudevents-batch+json; charset=utf-8' }
   }
   return { body: `[${events.map(({ message, payload }) => eventJson(message, payload)).join(',')}]`, contentType: 'application/json' }
@@ -52,7 +51,7 @@ export function batchBody(events: readonly { message: DressedMessage; payload: s
 
 function eventJson(message: DressedMessage, payload: string): string {
   const frame = JSON.stringify({ id: message.id, type: message.eventType, timestamp: new Date(message.createdAtMs).toISOString() })
-  return `${frame.slice(0, -1)},"data":${isJson(payload) ? payload : JSON.stringify(payload)}}`
+  return `${frame.slice(0, -1)},"${dataName(message)}":${isJson(payload) && message.envelope?.base64 !== true ? payload : JSON.stringify(payload)}}`
 }
 
 /** A raw payload need not be JSON. */

@@ -9,6 +9,8 @@ export interface Envelope {
   readonly contentType?: string | undefined
   /** Attributes of the event that was published as a CloudEvent, `id` and `source` among them; extensions too. */
   readonly attributes?: CloudEventAttributes | undefined
+  /** The payload is binary: its text is the base64 of what is sent. */
+  readonly base64?: true | undefined
 }
 
 export type CloudEventAttributes = Readonly<Record<string, string | number | boolean>>
@@ -23,7 +25,7 @@ export interface DressedMessage {
 }
 
 export interface Dress {
-  readonly body: string
+  readonly body: string | Buffer
   /** Names in lower case, `content-type` among them. */
   readonly headers: Readonly<Record<string, string>>
 }
@@ -32,21 +34,35 @@ const JSON_TYPE = 'application/json'
 
 /**
  * The body and headers of a delivery.
- * @param format null: the payload as it is
+ * @param format null: the payload as it is; binary data is sent as its bytes, except in structured mode (`data_base64`)
  */
 export function dress(message: DressedMessage, payload: string, format: CloudEventFormat | null): Dress {
   const contentType = message.envelope?.contentType ?? JSON_TYPE
   switch (format) {
     case null:
-      return { body: payload, headers: { 'content-type': contentType } }
+      return { body: bodyOf(message, payload), headers: { 'content-type': contentType } }
     case 'cloudevents-binary':
-      return { body: payload, headers: { 'content-type': contentType, ...binaryHeaders(attributesOf(message)) } }
-    case 'cloudevents-structured': {
-      const json = JSON.stringify({ ...attributesOf(message), datacontenttype: contentType })
-      const body = `${json.slice(0, -1)},"data":${isJson(contentType, payload) ? payload : JSON.stringify(payload)}}`
-      return { body, headers: { 'content-type': 'application/cloudevents+json; charset=utf-8' } }
-    }
+      return { body: bodyOf(message, payload), headers: { 'content-type': contentType, ...binaryHeaders(attributesOf(message)) } }
+    case 'cloudevents-structured':
+      return { body: structured(message, payload), headers: { 'content-type': 'application/cloudevents+json; charset=utf-8' } }
   }
+}
+
+function bodyOf({ envelope }: DressedMessage, payload: string): string | Buffer {
+  return envelope?.base64 === true ? Buffer.from(payload, 'base64') : payload
+}
+
+/** The event as one JSON document. */
+export function structured(message: DressedMessage, payload: string): string {
+  const contentType = message.envelope?.contentType ?? JSON_TYPE
+  const json = JSON.stringify({ ...attributesOf(message), datacontenttype: contentType })
+  const data = message.envelope?.base64 !== true && isJson(contentType, payload) ? payload : JSON.stringify(payload)
+  return `${json.slice(0, -1)},"${dataName(message)}":${data}}`
+}
+
+/** The member of a JSON document that a payload stands in. */
+export function dataName({ envelope }: DressedMessage): 'data' | 'data_base64' {
+  return envelope?.base64 === true ? 'data_base64' : 'data'
 }
 
 function attributesOf(message: DressedMessage): CloudEventAttributes {

@@ -63,8 +63,9 @@ export interface SignedHeaders {
  * @param signers one per live secret; during a rotation the new and the old ones
  * @param timestampS Unix seconds of this attempt
  */
-export function signMessage(signers: readonly Signer[], id: string, timestampS: number, body: string): SignedHeaders {
-  const content = `${id}.${timestampS}.${body}`
+export function signMessage(signers: readonly Signer[], id: string, timestampS: number, body: string | Buffer): SignedHeaders {
+  const prefix = `${id}.${timestampS}.`
+  const content = typeof body === 'string' ? prefix + body : Buffer.concat([Buffer.from(prefix), body])
   return {
     'webhook-id': id,
     'webhook-timestamp': String(timestampS),

@@ -1,6 +1,6 @@
 import type { Request, Response } from 'express'
 import type { z } from 'zod'
-import type { CloudEventAttributes, Envelope } from '../../domain/cloud-event.ts'
+import type { Envelope } from '../../domain/cloud-event.ts'
 import { newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { NewMessage } from '../../domain/message.ts'
@@ -8,7 +8,7 @@ import { DEFAULT_PRIORITY } from '../../domain/priority.ts'
 import type { StoredMessage } from '../../storage/history/messages.ts'
 import type { Authenticate, Caller } from '../auth.ts'
 import { readBody, readJson } from '../body.ts'
-import { isCloudEvent, readCloudEvent } from '../cloud-events.ts'
+import { isCloudEvent, readCloudEvent, type PublishedCloudEvent } from '../cloud-events.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { notFound } from '../errors.ts'
 import { idempotencyKeyOf, type Idempotency } from '../idempotency.ts'
@@ -64,7 +64,7 @@ async function publishOne(
   const input = parseBody(messageIn, event === undefined ? body : event.body)
   if (application === undefined && !input.application) throw notFound()
   const appId = application?.id ?? (await findOrCreateApplication({ deps, caller }, appName, input.application)).id
-  const message = newMessageOf(input, appId, { idempotencyKey, attributes: event?.attributes })
+  const message = newMessageOf(input, appId, { idempotencyKey, event })
   await deps.intake.accept(message)
   return acceptedJson(message, input, withContent)
 }
@@ -74,8 +74,7 @@ type MessageIn = z.output<typeof messageIn>
 /** What of a request is not in its body. */
 interface MessageExtras {
   readonly idempotencyKey?: string | undefined
-  /** Of a CloudEvent. */
-  readonly attributes?: CloudEventAttributes | undefined
+  readonly event?: PublishedCloudEvent | undefined
 }
 
 /** The message that is stored. What is scheduled keeps its payload as long after its time as others after their acceptance. */
@@ -96,13 +95,14 @@ export function newMessageOf(input: MessageIn, appId: string, more: MessageExtra
     orderingKey: input.orderingKey ?? undefined,
     // What is of the usual priority is stored without saying so.
     priority: input.priority === null || input.priority === DEFAULT_PRIORITY ? undefined : input.priority,
-    envelope: envelopeOf(input, more.attributes),
+    envelope: envelopeOf(input, more.event),
   }
 }
 
-function envelopeOf({ transformationsParams: raw }: MessageIn, attributes: CloudEventAttributes | undefined): Envelope | undefined {
+function envelopeOf({ transformationsParams: raw }: MessageIn, event: PublishedCloudEvent | undefined): Envelope | undefined {
   const contentType = typeof raw?.rawPayload === 'string' ? (raw.headers?.['content-type'] ?? undefined) : undefined
-  return contentType === undefined && attributes === undefined ? undefined : { contentType, attributes }
+  if (contentType === undefined && event === undefined) return undefined
+  return { contentType, attributes: event?.attributes, base64: event?.base64 }
 }
 
 /** The answer for an accepted message, as JSON text. */

@@ -64,6 +64,23 @@ test('a CloudEvent in binary mode is the same, whatever its data is', async () =
   assert.equal((await stored(number.json.id))?.payload, '{"payload":12345678901234567890}')
 })
 
+test('binary data is kept as base64, in either mode', async () => {
+  const bytes = new Uint8Array([0xff, 0xfe, 0, 0x7b])
+  const base64 = Buffer.from(bytes).toString('base64')
+  const document = await structured({ ...EVENT, id: 'bytes-1', datacontenttype: 'image/png', data_base64: base64 })
+  const headers = await post({ ...BINARY, 'ce-id': 'bytes-2', 'content-type': 'image/png' }, bytes)
+  for (const [i, { status, json }] of [document, headers].entries()) {
+    assert.deepEqual([status, json.payload], [202, { rawPayload: base64 }])
+    const { payload, envelope } = (await stored(json.id))!
+    const attributes = { id: `bytes-${i + 1}`, source: EVENT.source }
+    assert.deepEqual([payload, envelope], [base64, { contentType: 'image/png', attributes, base64: true }])
+  }
+  const nul = await post({ ...BINARY, 'ce-id': 'bytes-3', 'content-type': 'text/plain' }, 'a\0b')
+  assert.equal((await stored(nul.json.id))?.payload, Buffer.from('a\0b').toString('base64'))
+  const mark = await post({ ...BINARY, 'ce-id': 'bytes-4', 'content-type': 'text/plain' }, '\ufeffmarked')
+  assert.equal((await stored(mark.json.id))?.payload, '\ufeffmarked')
+})
+
 test('what is not a CloudEvent of version 1.0 is refused and changes nothing', async () => {
   const beforehand = await api.pool.query('SELECT FROM message')
   const cases: Promise<{ status: number }>[] = [
@@ -74,7 +91,9 @@ test('what is not a CloudEvent of version 1.0 is refused and changes nothing', a
     structured({ ...EVENT, type: undefined, data: {} }),
     structured({ ...EVENT, type: 'with space', data: {} }),
     structured({ ...EVENT, id: 'not/a name', data: {} }),
-    structured({ ...EVENT, data_base64: 'AAAA' }),
+    structured({ ...EVENT, data_base64: 'AAAA', data: {} }),
+    structured({ ...EVENT, data_base64: 'no base64!' }),
+    structured({ ...EVENT, data_base64: 17 }),
     structured({ ...EVENT, datacontenttype: 'no type', data: {} }),
     structured({ ...EVENT, extension: 'x'.repeat(5000), data: {} }),
     structured({ ...EVENT, extension: 'a\0b', data: {} }),
@@ -84,7 +103,7 @@ test('what is not a CloudEvent of version 1.0 is refused and changes nothing', a
     post({ 'content-type': 'application/cloudevents+json' }, 'not json'),
     post({ ...BINARY, 'content-type': 'application/json' }, 'not json'),
     post({ ...BINARY, 'ce-specversion': '2.0', 'content-type': 'application/json' }, '{}'),
-    post({ ...BINARY, 'content-type': 'application/octet-stream' }, new Uint8Array([0xff, 0xfe])),
+    post({ ...BINARY, 'content-type': 'application/json' }, new Uint8Array([0xff, 0xfe])),
   ]
   for (const [i, one] of cases.entries()) assert.equal((await one).status, 422, `case ${i}`)
   assert.equal((await api.pool.query('SELECT FROM message')).rowCount, beforehand.rowCount)

@@ -44,6 +44,10 @@ test('the body is an array of events, each with its payload as it was published'
     { message: message('msg_1'), payload: '{"amount":1.0}' },
     { message: message('msg_2'), payload: 'not JSON' },
   ]
+  const base64 = { message: { ...events[0]!.message, envelope: { base64: true } }, payload: '1234' } as const
+  const [inBatch] = JSON.parse(batchBody([base64], null).body) as object[]
+  assert.ok(inBatch !== undefined && 'data_base64' in inBatch && !('data' in inBatch))
+  assert.equal(inBatch.data_base64, '1234')
   const plain = batchBody(events, null)
   assert.equal(
     plain.body,

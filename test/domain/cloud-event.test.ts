@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { dress, type DressedMessage } from '../../domain/cloud-event.ts'
+import { dress, structured, type DressedMessage } from '../../domain/cloud-event.ts'
 
 const message: DressedMessage = { id: 'msg_1', appId: 'app_1', eventType: 'invoice.paid', createdAtMs: Date.UTC(2026, 0, 2, 3, 4, 5, 6) }
 const ATTRIBUTES = {
@@ -26,6 +26,7 @@ test('in binary mode the attributes are headers and the body is the payload', ()
 
 test('in structured mode the payload is in the document to the byte', () => {
   const { body, headers } = dress(message, '{"n": 1.0}', 'cloudevents-structured')
+  assert.ok(typeof body === 'string')
   assert.equal(headers['content-type'], 'application/cloudevents+json; charset=utf-8')
   assert.deepEqual(JSON.parse(body), { ...ATTRIBUTES, datacontenttype: 'application/json', data: { n: 1 } })
   assert.ok(body.endsWith('"data":{"n": 1.0}}'))
@@ -33,7 +34,7 @@ test('in structured mode the payload is in the document to the byte', () => {
 
 test('data that is not JSON is a text in the document, whatever its type says', () => {
   const dataOf = (payload: string, contentType?: string) =>
-    (JSON.parse(dress({ ...message, envelope: { contentType } }, payload, 'cloudevents-structured').body) as { data: unknown }).data
+    (JSON.parse(structured({ ...message, envelope: { contentType } }, payload)) as { data: unknown }).data
   assert.equal(dataOf('<a b="c"/>', 'application/xml'), '<a b="c"/>')
   assert.equal(dataOf('{"a":1}', 'text/plain'), '{"a":1}')
   assert.deepEqual(dataOf('{"a":1}', 'application/vnd.shop+json'), { a: 1 })
@@ -42,9 +43,23 @@ test('data that is not JSON is a text in the document, whatever its type says', 
 
 test('an event that came as a CloudEvent keeps its attributes', () => {
   const attributes = { id: 'its-own', source: 'https://shop.example', subject: 'i 17', time: '2020-01-01T00:00:00Z', comexampleflag: true }
-  const dressed = dress({ ...message, envelope: { attributes } }, '{}', 'cloudevents-structured')
-  assert.deepEqual(JSON.parse(dressed.body), { ...ATTRIBUTES, ...attributes, datacontenttype: 'application/json', data: {} })
+  const json = structured({ ...message, envelope: { attributes } }, '{}')
+  assert.deepEqual(JSON.parse(json), { ...ATTRIBUTES, ...attributes, datacontenttype: 'application/json', data: {} })
   assert.equal(dress({ ...message, envelope: { attributes } }, '{}', 'cloudevents-binary').headers['ce-subject'], 'i%2017')
+})
+
+test('binary data goes out as its bytes, in a document as base64', () => {
+  const bytes = Buffer.from([0xff, 0, 0x7b, 0x80])
+  const binary = { ...message, envelope: { contentType: 'image/png', base64: true } } as const
+  const base64 = bytes.toString('base64')
+  for (const format of [null, 'cloudevents-binary'] as const) {
+    const { body, headers } = dress(binary, base64, format)
+    assert.deepEqual([body, headers['content-type']], [bytes, 'image/png'])
+  }
+  assert.deepEqual(JSON.parse(structured(binary, base64)), { ...ATTRIBUTES, datacontenttype: 'image/png', data_base64: base64 })
+  // Its text may look like JSON.
+  const number = { ...message, envelope: { contentType: 'application/json', base64: true } } as const
+  assert.deepEqual(JSON.parse(structured(number, '1234')), { ...ATTRIBUTES, datacontenttype: 'application/json', data_base64: '1234' })
 })
 
 test('values of headers are printable ASCII and decode to what they were', () => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createHmac } from 'node:crypto'
 import { after, before, test } from 'node:test'
 import { Webhook } from 'standardwebhooks'
 import { LANES } from '../../domain/names.ts'
@@ -96,6 +97,44 @@ test('an endpoint gets CloudEvents in the mode that it asks for, signed as they 
   assert.deepEqual([event['id'], event['source'], event['type'], event['data']], ['ce-1', 'https://shop.example', 'order.placed', { n: 1 }])
   assert.deepEqual([binary!.body, binary!.headers['ce-id'], binary!.headers['ce-source']], ['{"n":1}', 'ce-1', 'https://shop.example'])
   assert.deepEqual([plain!.body, plain!.headers['content-type'], plain!.headers['ce-id']], ['{"n":1}', 'application/json', undefined])
+})
+
+test('binary data of a CloudEvent arrives as its bytes, which the signature is over', async () => {
+  const app = (await service.svix.application.create({ name: 'bytes' })).id
+  const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
+  const modes = { '/b-structured': 'cloudevents-structured', '/b-binary': 'cloudevents-binary', '/b-plain': null }
+  for (const [path, format] of Object.entries(modes))
+    await call('POST', `/app/${app}/endpoint`, { url: `${receiver.url}${path}`, format, secret })
+  const bytes = new Uint8Array([0xff, 0xfe, 0, 0x7b])
+  const response = await fetch(`${service.url}/api/v1/app/${app}/msg`, {
+    method: 'POST',
+    headers: {
+      authorization: `Bearer ${service.token}`,
+      'content-type': 'image/png',
+      'ce-specversion': '1.0',
+      'ce-id': 'ce-bytes',
+      'ce-source': 'https://shop.example',
+      'ce-type': 'picture.taken',
+    },
+    body: bytes,
+  })
+  assert.equal(response.status, 202)
+  const arrived = await receiver.waitFor(3, { matches: (one) => one.path in modes })
+  for (const { headers, bytes: body } of arrived) {
+    const signed = Buffer.concat([Buffer.from(`${headers['webhook-id']}.${headers['webhook-timestamp']}.`), body])
+    const signature = createHmac('sha256', Buffer.from(secret.slice('whsec_'.length), 'base64'))
+      .update(signed)
+      .digest('base64')
+    assert.equal(headers['webhook-signature'], `v1,${signature}`)
+  }
+  const [document, binary, plain] = Object.keys(modes).map((path) => arrived.find((one) => one.path === path)!)
+  const event = JSON.parse(document!.body) as Record<string, unknown>
+  assert.deepEqual([event['data_base64'], event['datacontenttype']], [Buffer.from(bytes).toString('base64'), 'image/png'])
+  assert.deepEqual(
+    [binary!.bytes, binary!.headers['content-type'], binary!.headers['ce-id']],
+    [Buffer.from(bytes), 'image/png', 'ce-bytes'],
+  )
+  assert.deepEqual([plain!.bytes, plain!.headers['content-type']], [Buffer.from(bytes), 'image/png'])
 })
 
 test('a message is delivered at its time, the earlier one first, whichever was published first', async () => {

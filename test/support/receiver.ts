@@ -6,6 +6,8 @@ export interface Received {
   readonly path: string
   readonly headers: Readonly<Record<string, string>>
   readonly body: string
+  /** The body as it came. */
+  readonly bytes: Buffer
   readonly atMs: number
 }
 
@@ -29,9 +31,9 @@ export async function startReceiver(answer: (one: Received, earlier: number) => 
   const perId = new Map<string, number>()
   let watchers: (() => void)[] = []
   const server = createServer((request, response) => {
-    void readBody(request).then((body) => {
+    void readBody(request).then((bytes) => {
       const headers = Object.fromEntries(Object.entries(request.headers).map(([name, value]) => [name, String(value)]))
-      const one: Received = { path: request.url ?? '', headers, body, atMs: Date.now() }
+      const one: Received = { path: request.url ?? '', headers, body: bytes.toString('utf8'), bytes, atMs: Date.now() }
       const key = `${one.path} ${headers['webhook-id'] ?? ''}`
       const earlier = perId.get(key) ?? 0
       perId.set(key, earlier + 1)
@@ -75,8 +77,8 @@ export async function startReceiver(answer: (one: Received, earlier: number) => 
   }
 }
 
-async function readBody(request: IncomingMessage): Promise<string> {
+async function readBody(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = []
   for await (const chunk of request) chunks.push(chunk as Buffer)
-  return Buffer.concat(chunks).toString('utf8')
+  return Buffer.concat(chunks)
 }
