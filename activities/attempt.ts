@@ -11,7 +11,8 @@ import { signerFor, signMessage } from '../http/signing.ts'
 import type { CachedEndpoint } from '../storage/config-cache.ts'
 import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { StoredMessage } from '../storage/messages.ts'
-import type { DeliveryChange, Recorder } from '../storage/recorder.ts'
+import type { Recorder } from '../storage/recorder.ts'
+import type { DeliveryChange } from '../storage/records.ts'
 
 /**
  * What became of a delivery by one attempt, recorded when it is returned. `interrupted`: nothing was recorded, the process

@@ -7,10 +7,10 @@ import type { CachedEndpoint } from '../storage/config-cache.ts'
 import { endDeliveries } from '../storage/deliveries.ts'
 import { fixBatch, readForBatch, type QueuedDelivery } from '../storage/mailbox-queue.ts'
 import { readMessages, type StoredMessage } from '../storage/messages.ts'
-import type { Record } from '../storage/recorder.ts'
+import type { Record } from '../storage/records.ts'
 import { createMakeAttempt } from './attempt.ts'
 import { createLaneSender } from './lane-sender.ts'
-import type { QueueRun, QueueSender, Step } from './queue-drain.ts'
+import type { QueueRun, QueueSender, Step } from './queue-run.ts'
 import { recordWithTurn } from './queue-recorder.ts'
 
 const DETACH_AFTER_MS = 1000

@@ -6,10 +6,10 @@ import { endDeliveries } from '../storage/deliveries.ts'
 import { createGroupCommit, createLine } from '../storage/group-commit.ts'
 import { readQueue, type QueuedDelivery } from '../storage/mailbox-queue.ts'
 import { readMessages, type StoredMessage } from '../storage/messages.ts'
-import type { Record } from '../storage/recorder.ts'
+import type { Record } from '../storage/records.ts'
 import { createMakeAttempt } from './attempt.ts'
 import { createLaneSender, type LaneSender } from './lane-sender.ts'
-import type { QueueRun, QueueSender, Step } from './queue-drain.ts'
+import type { QueueRun, QueueSender, Step } from './queue-run.ts'
 import { recordWithTurn } from './queue-recorder.ts'
 
 const ROWS_PER_READ = 100

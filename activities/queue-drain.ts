@@ -1,54 +1,13 @@
 import { Context } from '@temporalio/activity'
 import type { MailboxDrain } from '../domain/fan-out.ts'
 import { hasQueue } from '../domain/ordering.ts'
-import type { CachedEndpoint, ConfigCache } from '../storage/config-cache.ts'
+import type { CachedEndpoint } from '../storage/config-cache.ts'
 import { queueOwner, settleQueue } from '../storage/mailbox-queue.ts'
-import type { MessageCache } from '../storage/messages.ts'
-import type { OperationalEvents } from '../storage/operational-events.ts'
-import type { Pool } from '../storage/pool.ts'
-import type { AttemptDependencies } from './attempt.ts'
 import { createBatches } from './batches.ts'
 import { createOrdered } from './ordered.ts'
-import type { Pace } from './pace.ts'
-import type { QueueHints } from './queue-hints.ts'
-import type { RequestSlots } from './request-slots.ts'
+import type { QueueDrainDependencies, QueueRun, QueueSender, Step } from './queue-run.ts'
 import { TIMER_LEAD_MS, WAIT_HERE_MS } from './timers.ts'
-import { holdTurn, type HeldTurn } from './turn-keeper.ts'
-
-export interface QueueDrainDependencies extends Omit<AttemptDependencies, 'recorder'> {
-  readonly pool: Pool
-  readonly messages: MessageCache
-  readonly configCache: ConfigCache
-  readonly pace: Pace
-  readonly operational?: Pick<OperationalEvents, 'of'> | undefined
-  readonly hints: QueueHints
-  readonly slots: RequestSlots
-  readonly stopping: AbortSignal
-}
-
-/** One drain of one endpoint's queue. */
-export interface QueueRun {
-  readonly deps: QueueDrainDependencies
-  readonly held: HeldTurn
-  readonly endpointId: string
-  readonly runId: string
-}
-
-/**
- * What one look at a queue has come to: requests were made, or it was looked at for another reason; nothing is there; or
- * what is there waits, until `untilMs` where that is known.
- */
-export type Step =
-  | { readonly kind: 'went'; readonly sent: number }
-  | { readonly kind: 'empty' }
-  | { readonly kind: 'waits'; readonly untilMs?: number; readonly reason?: string }
-
-/** Sends from a queue, step by step. */
-export interface QueueSender {
-  step(endpoint: CachedEndpoint): Promise<Step>
-  /** After the last step: nothing is in flight and all is recorded. */
-  finish(): Promise<void>
-}
+import { holdTurn } from './turn-keeper.ts'
 
 const DRAIN_FOR_MS = 30_000
 // Steady traffic finds the drain still there, and need not start a workflow for every message.

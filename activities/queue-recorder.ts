@@ -1,7 +1,7 @@
 import { recordQueued, type QueueRecords } from '../storage/mailbox-queue.ts'
 import { storeOperationalEvents } from '../storage/operational-events.ts'
 import { inTransaction } from '../storage/pool.ts'
-import type { QueueRun } from './queue-drain.ts'
+import type { QueueRun } from './queue-run.ts'
 
 /** Records what a drain has sent, as long as it holds the turn. @returns which of `next` still wait; undefined where the turn is lost */
 export async function recordWithTurn({ deps, held }: QueueRun, input: QueueRecords): Promise<ReadonlySet<string> | undefined> {

@@ -6,7 +6,7 @@ import type { Cipher } from '../storage/cipher.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import type { AddressGuard } from '../http/address-guard.ts'
 import type { Pool } from '../storage/pool.ts'
-import type { MailboxWake } from '../storage/recorder.ts'
+import type { MailboxWake } from '../storage/records.ts'
 import type { Revocations } from '../storage/revocations.ts'
 
 /** The way in for messages: everything resolves after the commit that makes Tidings answerable for it. */

@@ -1,5 +1,17 @@
 import { escapeHtml as escape } from './html.ts'
-import type { Received } from './inbox.ts'
+
+/** One webhook that arrived. */
+export interface Received {
+  readonly at: string
+  readonly method: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+  /** `unknown`: no live endpoint points here, or the request carries no signature. */
+  readonly verified: 'yes' | 'no' | 'unknown'
+  /** How many requests of this `webhook-id` came, this one included. */
+  readonly attempt: number
+  readonly answered: number
+}
 
 const STYLE = `body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2530}
 article{border:1px solid #d7dce2;border-radius:6px;margin:1rem 0;padding:.75rem 1rem}

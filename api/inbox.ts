@@ -8,21 +8,8 @@ import { createSigner, type Signer } from '../http/signing.ts'
 import { findSecretsByUrlPath } from '../storage/endpoints.ts'
 import { readBody } from './body.ts'
 import type { ApiDependencies } from './dependencies.ts'
-import { inboxPage } from './inbox-page.ts'
+import { inboxPage, type Received } from './inbox-page.ts'
 import { sendJson } from './reply.ts'
-
-/** One webhook that arrived. */
-export interface Received {
-  readonly at: string
-  readonly method: string
-  readonly headers: Readonly<Record<string, string>>
-  readonly body: string
-  /** `unknown`: no live endpoint points here, or the request carries no signature. */
-  readonly verified: 'yes' | 'no' | 'unknown'
-  /** How many requests of this `webhook-id` came, this one included. */
-  readonly attempt: number
-  readonly answered: number
-}
 
 interface Inbox {
   received: Received[]

@@ -11,7 +11,7 @@ import { createGroupCommit } from '../storage/group-commit.ts'
 import type { MessageCache } from '../storage/messages.ts'
 import { acceptMessages, enqueueRedeliveries, notifyOutbox, type QueuePlace } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
-import type { MailboxWake } from '../storage/recorder.ts'
+import type { MailboxWake } from '../storage/records.ts'
 import { storeTogether } from '../storage/scheduled.ts'
 import type { Intake } from './dependencies.ts'
 

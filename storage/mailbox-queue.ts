@@ -4,7 +4,8 @@ import type { AttemptTrigger } from '../domain/outcome.ts'
 import { closeBreaker } from './endpoint-state.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 import { WAKE_BOXES } from './queue-wakes.ts'
-import { ATTEMPT_COLUMNS, attemptColumns, nextAtMs, type MailboxWake, type Record } from './recorder.ts'
+import { ATTEMPT_COLUMNS, attemptColumns, nextAtMs } from './recorder.ts'
+import type { MailboxWake, Record } from './records.ts'
 
 /** A delivery that is to be put into its endpoint's queue. */
 export interface NewQueued {

@@ -6,7 +6,7 @@ import { FAILING_AFTER_ATTEMPTS, MANAGEMENT_ORGANISATION, type OperationalEventT
 import { STATUS_SUCCESS } from '../domain/outcome.ts'
 import { acceptMessages, notifyOutbox } from './outbox.ts'
 import type { Pool, Queryable } from './pool.ts'
-import type { AttemptRow, Record } from './recorder.ts'
+import type { AttemptRow, Record } from './records.ts'
 
 const APPLICATIONS_MAX = 20_000
 const TTL_MS = 60_000

@@ -5,7 +5,7 @@ import { DEFAULT_PRIORITY, type Priority, type PriorityWeights } from '../domain
 import { releasePublished } from './idempotency.ts'
 import type { Pool, Queryable } from './pool.ts'
 import { WAKE_BOXES } from './queue-wakes.ts'
-import type { MailboxWake } from './recorder.ts'
+import type { MailboxWake } from './records.ts'
 
 /** Channel that wakes dispatchers of other processes. */
 export const OUTBOX_CHANNEL = 'tidings_outbox'

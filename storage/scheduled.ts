@@ -2,7 +2,7 @@ import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage } from '../domain/message.ts'
 import { acceptMessages, OUTBOX_CHANNEL, type QueuePlace } from './outbox.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
-import type { MailboxWake } from './recorder.ts'
+import type { MailboxWake } from './records.ts'
 
 /** What became of messages that were stored in one transaction. */
 export interface StoredTogether {

@@ -5,7 +5,7 @@ import type { MailboxInput } from '../domain/fan-out.ts'
 import { FAN_OUT_TASK_QUEUE, mailboxWorkflowId, partitionOf } from '../domain/names.ts'
 import { overdueMailboxes } from '../storage/deliveries.ts'
 import type { Pool } from '../storage/pool.ts'
-import type { MailboxWake } from '../storage/recorder.ts'
+import type { MailboxWake } from '../storage/records.ts'
 
 export interface Mailboxes {
   /** Wakes a mailbox, starting its workflow where none runs. A wake that fails is made good by the sweep. */

@@ -5,7 +5,8 @@ import { newId } from '../../domain/ids.ts'
 import type { NewMessage } from '../../domain/message.ts'
 import { createMessageCache } from '../../storage/messages.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
-import { createRecorder, type Record } from '../../storage/recorder.ts'
+import { createRecorder } from '../../storage/recorder.ts'
+import type { Record } from '../../storage/records.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 
 let database: TestDatabase

@@ -3,7 +3,8 @@ import { randomUUID } from 'node:crypto'
 import { after, afterEach, before, test } from 'node:test'
 import { endDeliveries, readDeliveryStates, readDueParked, readRecordedAttempts } from '../../storage/deliveries.ts'
 import { acceptMessages } from '../../storage/outbox.ts'
-import { createRecorder, type DeliveryChange } from '../../storage/recorder.ts'
+import { createRecorder } from '../../storage/recorder.ts'
+import type { DeliveryChange } from '../../storage/records.ts'
 import { count, createStorage, newMessages, newRecord, type Storage } from './rows.ts'
 
 let storage: Storage

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, test } from 'node:test'
 import { overdueMailboxes, readDueParked, settleMailbox } from '../../storage/deliveries.ts'
-import { createRecorder, type MailboxWake } from '../../storage/recorder.ts'
+import { createRecorder } from '../../storage/recorder.ts'
+import type { MailboxWake } from '../../storage/records.ts'
 import { createStorage, newRecord, type Storage } from './rows.ts'
 
 let storage: Storage

@@ -4,7 +4,8 @@ import { newId } from '../../domain/ids.ts'
 import { MANAGEMENT_ORGANISATION } from '../../domain/operational.ts'
 import { createOperationalEvents, type OperationalEvents } from '../../storage/operational-events.ts'
 import { acceptMessages } from '../../storage/outbox.ts'
-import { createRecorder, type DeliveryChange, type Record } from '../../storage/recorder.ts'
+import { createRecorder } from '../../storage/recorder.ts'
+import type { DeliveryChange, Record } from '../../storage/records.ts'
 import { createStorage, newMessage, newRecord, type Storage } from './rows.ts'
 
 let storage: Storage

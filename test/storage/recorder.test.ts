@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { after, afterEach, before, test } from 'node:test'
 import { acceptMessages } from '../../storage/outbox.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
-import { createRecorder, type MailboxWake } from '../../storage/recorder.ts'
+import { createRecorder } from '../../storage/recorder.ts'
+import type { MailboxWake } from '../../storage/records.ts'
 import { count, createStorage, newMessages, newRecord, type Storage } from './rows.ts'
 
 const LATER_MS = 3_600_000

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { newId } from '../../domain/ids.ts'
 import type { NewMessage } from '../../domain/message.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
-import type { AttemptRow, DeliveryChange, Record } from '../../storage/recorder.ts'
+import type { AttemptRow, DeliveryChange, Record } from '../../storage/records.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 
 export interface Storage {
