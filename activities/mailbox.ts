@@ -1,6 +1,7 @@
 import { Context } from '@temporalio/activity'
 import type { MailboxDrain } from '../domain/fan-out.ts'
 import { partitionOf } from '../domain/names.ts'
+import { hasQueue } from '../domain/ordering.ts'
 import { TRIGGER_SCHEDULED, type AttemptOutcome } from '../domain/outcome.ts'
 import type { CachedEndpoint, ConfigCache } from '../storage/config-cache.ts'
 import { endDeliveries, readDueParked, settleMailbox, type ParkedDelivery } from '../storage/deliveries.ts'
@@ -35,6 +36,8 @@ interface Page {
   readonly sent: number
   /** Set where not all that is due may be sent now. */
   readonly held?: Held | undefined
+  /** Nothing was sent: the endpoint has a queue now, which another drain sends in its way. */
+  readonly queued?: boolean
 }
 
 const ROWS_PER_READ = 100
@@ -72,7 +75,7 @@ async function drainParked(deps: MailboxDependencies, input: MailboxRun): Promis
   for (;;) {
     const page = await sendPage(deps, input)
     sent += page.sent
-    const leaves = Date.now() > endMs || deps.stopping.aborted
+    const leaves = page.queued === true || isOver(deps, endMs)
     if (page.due > 0 && page.held === undefined && !leaves) continue
     let nextAtMs = page.held?.untilMs ?? 0
     // While a rate is waited for, it is not looked at each time whether something still waits.
@@ -86,6 +89,10 @@ async function drainParked(deps: MailboxDependencies, input: MailboxRun): Promis
     if (waitMs > longestWaitMs(page) || leaves) return { sent, nextAtMs: nextAtMs - TIMER_LEAD_MS, held: page.held?.reason }
     await Context.current().sleep(Math.max(1, waitMs))
   }
+}
+
+function isOver({ stopping }: MailboxDependencies, endMs: number): boolean {
+  return Date.now() > endMs || stopping.aborted
 }
 
 /** A rate is waited for here: a timer of the workflow for every few requests would cost more than they do. */
@@ -106,6 +113,11 @@ async function sendDue(deps: MailboxDependencies, run: MailboxRun, due: readonly
     due.map((one) => one.messageId),
   )
   const target = await targetOf(deps.configCache, endpointId, [...messages.values()])
+  if (target !== undefined && hasQueue(target.endpoint)) {
+    // Or it has none any more, and it is this process that has not heard of it yet.
+    deps.configCache.forget(target.endpoint.appId)
+    return { due: due.length, sent: 0, queued: true }
+  }
   const end = async (ended: readonly ParkedDelivery[], state: 'dead' | 'cancelled') => {
     const messageIds = ended.map((one) => one.messageId)
     if (ended.length > 0) await endDeliveries(deps.pool, { endpointId, messageIds, groupId: ended[0]!.groupId, state })

@@ -1,6 +1,6 @@
 import { Context } from '@temporalio/activity'
 import type { MailboxDrain } from '../domain/fan-out.ts'
-import { hasQueue } from '../domain/ordering.ts'
+import { isSameWay, type QueueWay } from '../domain/ordering.ts'
 import type { CachedEndpoint } from '../storage/config-cache.ts'
 import { queueOwner, settleQueue } from '../storage/mailbox-queue.ts'
 import { createBatches } from './batches.ts'
@@ -18,16 +18,16 @@ const LOST_LOOK_AGAIN_MS = 5000
 /** @returns what drains the queue of one endpoint; that answers undefined for an endpoint without a queue */
 export function createQueueDrain(deps: QueueDrainDependencies) {
   return async (input: { readonly endpointId: string; readonly runId: string }): Promise<MailboxDrain | undefined> => {
-    const appId = await queueOwner(deps.pool, input.endpointId)
-    if (appId === undefined) return undefined
+    const owner = await queueOwner(deps.pool, input.endpointId)
+    if (owner === undefined) return undefined
     const signal = AbortSignal.any([deps.stopping, Context.current().cancellationSignal])
     const held = await holdTurn(deps.pool, input.endpointId, signal)
     const run: QueueRun = { ...input, deps, held }
-    const senders = { ordered: createOrdered(run), batches: createBatches(run) }
+    const sender = owner.batching === null ? createOrdered(run) : createBatches(run)
     try {
-      return await drain(run, appId, senders, signal)
+      return await drain(run, owner, sender, signal)
     } finally {
-      await senders.ordered.finish()
+      await sender.finish()
       await held.release().catch(() => undefined)
     }
   }
@@ -35,18 +35,20 @@ export function createQueueDrain(deps: QueueDrainDependencies) {
 
 async function drain(
   run: QueueRun,
-  appId: string,
-  senders: { readonly ordered: QueueSender; readonly batches: QueueSender },
+  owner: QueueWay & { readonly appId: string },
+  sender: QueueSender,
   signal: AbortSignal,
 ): Promise<MailboxDrain> {
   const { deps, held, endpointId } = run
   const endMs = Date.now() + DRAIN_FOR_MS
   let sent = 0
   for (;;) {
-    const endpoint = (await deps.configCache.endpoints(appId)).byId.get(endpointId)
-    // What it has become the next drain sees.
-    if (endpoint === undefined || endpoint.disabled || !hasQueue(endpoint)) return { sent, nextAtMs: Date.now() }
-    const sender = endpoint.batching === null ? senders.ordered : senders.batches
+    const endpoint = (await deps.configCache.endpoints(owner.appId)).byId.get(endpointId)
+    // What it has become the next drain sees; or it is this process that has not heard of it yet.
+    if (endpoint === undefined || endpoint.disabled || !isSameWay(endpoint, owner)) {
+      deps.configCache.forget(owner.appId)
+      return { sent, nextAtMs: Date.now() }
+    }
     const over = signal.aborted || Date.now() > endMs
     const step = over ? ({ kind: 'waits' } as const) : await stepOrLinger(run, () => sender.step(endpoint), signal)
     if (held.lost) return { sent, nextAtMs: Date.now() + LOST_LOOK_AGAIN_MS }

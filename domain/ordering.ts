@@ -13,9 +13,20 @@ export interface Batching {
   readonly maxBytes: number
 }
 
+/** What of an endpoint says whether it has a queue, and how that is sent. */
+export interface QueueWay {
+  readonly ordering: Ordering
+  readonly batching: Batching | null
+}
+
 /** Whether what an endpoint gets goes through a queue in Postgres. */
-export function hasQueue(endpoint: { readonly ordering: Ordering; readonly batching: Batching | null }): boolean {
-  return endpoint.ordering !== 'none' || endpoint.batching !== null
+export function hasQueue({ ordering, batching }: QueueWay): boolean {
+  return ordering !== 'none' || batching !== null
+}
+
+/** Whether two settings send a queue in one way. How large batches are may differ. */
+export function isSameWay(one: QueueWay, other: QueueWay): boolean {
+  return one.ordering === other.ordering && (one.batching === null) === (other.batching === null)
 }
 
 /** A delivery in an endpoint's queue. */

@@ -1,5 +1,5 @@
 import { LIMITS } from '../domain/limits.ts'
-import type { Ordering, Queued } from '../domain/ordering.ts'
+import { hasQueue, type Ordering, type Queued, type QueueWay } from '../domain/ordering.ts'
 import type { AttemptTrigger } from '../domain/outcome.ts'
 import { closeBreaker } from './endpoint-state.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
@@ -71,14 +71,24 @@ export async function enqueueDeliveries(
   return rows.map((row) => ({ endpointId: row.endpoint_id, wakeAtMs: Date.now() }))
 }
 
-/** @returns the application of a live endpoint that has a queue; undefined where it has none */
-export async function queueOwner(db: Queryable, endpointId: string): Promise<string | undefined> {
-  const { rows } = await db.query<{ app_id: string }>({
+/** @returns the application of a live endpoint that has a queue, with the way that its queue is sent in; undefined where it has none */
+export async function queueOwner(db: Queryable, endpointId: string): Promise<(QueueWay & { readonly appId: string }) | undefined> {
+  const { rows } = await db.query<QueueWay & { appId: string }>({
     name: 'queue-owner',
-    text: `SELECT app_id FROM endpoint WHERE id = $1 AND deleted_at IS NULL AND NOT disabled AND (ordering <> 'none' OR batching IS NOT NULL)`,
+    text: `SELECT app_id AS "appId", ordering, batching FROM endpoint WHERE id = $1 AND deleted_at IS NULL AND NOT disabled`,
     values: [endpointId],
   })
-  return rows[0]?.app_id
+  return rows[0] !== undefined && hasQueue(rows[0]) ? rows[0] : undefined
+}
+
+/** Has the mailbox look now at what waits, whatever its timer knows. @returns whether something may wait */
+export async function makeQueueDue(db: Queryable, endpointId: string): Promise<boolean> {
+  const { rowCount } = await db.query({
+    name: 'queue-due',
+    text: 'UPDATE mailbox SET wake_at = now() WHERE endpoint_id = $1 AND NOT idle',
+    values: [endpointId],
+  })
+  return rowCount === 1
 }
 
 /**

@@ -2,6 +2,7 @@ import type { OAuth2Settings } from '../../domain/endpoint-access.ts'
 import { newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { MANAGEMENT_ORGANISATION } from '../../domain/operational.ts'
+import { isSameWay } from '../../domain/ordering.ts'
 import { isWildcard } from '../../domain/routing.ts'
 import type { Application } from '../../storage/applications.ts'
 import { insertSecret } from '../../storage/endpoint-secrets.ts'
@@ -16,6 +17,7 @@ import {
   type EndpointFields,
 } from '../../storage/endpoints.ts'
 import { missingEventTypes } from '../../storage/event-types.ts'
+import { makeQueueDue } from '../../storage/mailbox-queue.ts'
 import type { Queryable } from '../../storage/pool.ts'
 import { changeConfiguration, changedFields, type Changed } from '../change.ts'
 import type { ApiDependencies } from '../dependencies.ts'
@@ -110,6 +112,12 @@ async function tellUpdate(changed: Changed, application: Application, before: En
   await changed({ operation, application, endpoint: after, fields: ['disabled'] })
 }
 
+/** What waits goes on in the way that the endpoint has now, though its mailbox sleeps until the time that it had in the other. */
+async function wakeQueue(deps: ApiDependencies, before: Endpoint, after: Endpoint): Promise<void> {
+  if (isSameWay(before, after) || !(await makeQueueDue(deps.pool, after.id))) return
+  deps.wakeMailbox({ endpointId: after.id, wakeAtMs: Date.now() })
+}
+
 async function list({ deps, caller, path, query }: Call): Promise<Reply> {
   const page = readPage(query, { order: 'descending', orderable: true, isCursor: cursorOf('ep') })
   const application = await applicationOf(deps.pool, caller, path['app_id'])
@@ -145,13 +153,16 @@ async function put(call: Call<typeof endpointUpdate>): Promise<Reply> {
   requireTls(fields)
   requireBatchable(fields)
   const updated = await changeConfiguration(call, async (client, changed) => {
-    const current = await findEndpoint(client, application.id, nameOf(path['endpoint_id']), { forUpdate: true })
-    if (current === undefined) return undefined
-    const endpoint = await updateEndpoint(client, current.id, fields)
-    await tellUpdate(changed, application, current, endpoint)
-    return endpoint
+    const before = await findEndpoint(client, application.id, nameOf(path['endpoint_id']), { forUpdate: true })
+    if (before === undefined) return undefined
+    const after = await updateEndpoint(client, before.id, fields)
+    await tellUpdate(changed, application, before, after)
+    return { before, after }
   })
-  if (updated !== undefined) return { status: 200, json: showEndpoint(updated) }
+  if (updated !== undefined) {
+    await wakeQueue(deps, updated.before, updated.after)
+    return { status: 200, json: showEndpoint(updated.after) }
+  }
   return { status: 201, json: showEndpoint(await createEndpoint(call, application, { fields, secret: newSecret(), headers: {} })) }
 }
 
@@ -162,15 +173,16 @@ async function patch(call: Call<typeof endpointPatch>): Promise<Reply> {
   requireAllowedUrls(deps, changes)
   await requireEventTypes(deps.pool, caller.orgId, changes.eventTypes)
   const updated = await changeConfiguration(call, async (client, changed) => {
-    const current = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
-    const fields = patchedEndpoint(current, changes, deps.cipher)
+    const before = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
+    const fields = patchedEndpoint(before, changes, deps.cipher)
     requireTls(fields)
     requireBatchable(fields)
-    const endpoint = await updateEndpoint(client, current.id, fields)
-    await tellUpdate(changed, application, current, endpoint)
-    return endpoint
+    const after = await updateEndpoint(client, before.id, fields)
+    await tellUpdate(changed, application, before, after)
+    return { before, after }
   })
-  return { status: 200, json: showEndpoint(updated) }
+  await wakeQueue(deps, updated.before, updated.after)
+  return { status: 200, json: showEndpoint(updated.after) }
 }
 
 async function remove(call: Call): Promise<Reply> {

@@ -1,16 +1,19 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import { createCalls, numberOf, numbers, type Calls } from '../support/calls.ts'
 import { eventually } from '../support/eventually.ts'
 import { startReceiver, type Answer, type Received, type Receiver } from '../support/receiver.ts'
 import { startTestService, type TestService } from '../support/service.ts'
 
 let service: TestService
 let receiver: Receiver
+let calls: Calls
 let answer: (one: Received, earlier: number) => Answer = () => ({ status: 200 })
 
 before(async () => {
   receiver = await startReceiver((one, earlier) => answer(one, earlier))
   service = await startTestService({ env: { TIDINGS_RETRY_TIME_SCALE: '0.01' } })
+  calls = createCalls(service)
 })
 
 after(async () => {
@@ -18,51 +21,26 @@ after(async () => {
   await receiver.close()
 })
 
-async function call(method: string, path: string, body?: object): Promise<{ status: number; json: Record<string, unknown> }> {
-  const response = await fetch(`${service.url}/api/v1${path}`, {
-    method,
-    headers: { authorization: `Bearer ${service.token}` },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  })
-  const text = await response.text()
-  return { status: response.status, json: text === '' ? {} : (JSON.parse(text) as Record<string, unknown>) }
-}
-
-async function endpointWith(path: string, fields: object) {
-  const app = (await service.svix.application.create({ name: path })).id
-  const { status, json } = await call('POST', `/app/${app}/endpoint`, { url: `${receiver.url}${path}`, ...fields })
-  assert.equal(status, 201)
-  return { app, endpoint: String(json['id']) }
-}
-
-async function publish(app: string, n: number, more: object = {}): Promise<string> {
-  const { status, json } = await call('POST', `/app/${app}/msg`, { eventType: 'step.taken', payload: { n }, ...more })
-  assert.equal(status, 202)
-  return String(json['id'])
-}
-
 const at = (path: string) => (one: Received) => one.path === path
-const numberOf = (one: Received) => (JSON.parse(one.body) as { n: number }).n
-const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
 
 test('an endpoint with fifo gets messages in the order of their publishes, also after failures, and one at a time', async () => {
-  const { app } = await endpointWith('/fifo', { ordering: 'fifo' })
+  const { app } = await calls.endpointWith(`${receiver.url}/fifo`, { ordering: 'fifo' })
   const failing = new Set([3, 4, 17])
   answer = (one, earlier) => ({ status: failing.has(numberOf(one)) && earlier === 0 ? 500 : 200, afterMs: 2 })
-  for (const n of numbers(40)) await publish(app, n)
+  for (const n of numbers(40)) await calls.publish(app, n)
   const received = await receiver.waitFor(43, { matches: at('/fifo') })
   const expected = numbers(40).flatMap((n) => (failing.has(n) ? [n, n] : [n]))
   assert.deepEqual(received.map(numberOf), expected)
 })
 
 test('an endpoint with fifo-by-key keeps the order of each key, and what has another key does not wait', async () => {
-  const { app } = await endpointWith('/by-key', { ordering: 'fifo-by-key' })
+  const { app } = await calls.endpointWith(`${receiver.url}/by-key`, { ordering: 'fifo-by-key' })
   let release = false
   answer = (one) => {
     const n = numberOf(one)
     return n === 0 && !release ? { status: 500 } : { status: 200 }
   }
-  for (const n of numbers(30)) await publish(app, n, { orderingKey: `key ${n % 3}` })
+  for (const n of numbers(30)) await calls.publish(app, n, { orderingKey: `key ${n % 3}` })
   await receiver.waitFor(20, { matches: (one) => one.path === '/by-key' && numberOf(one) % 3 !== 0 })
   assert.deepEqual(
     receiver.received.filter((one) => one.path === '/by-key' && numberOf(one) % 3 === 0).filter((one) => numberOf(one) !== 0),
@@ -85,10 +63,10 @@ test('an endpoint with fifo-by-key keeps the order of each key, and what has ano
 })
 
 test('a batch carries many events under one id, and only what 207 names is sent again', async () => {
-  const { app } = await endpointWith('/batch', { batching: { maxEvents: 20, lingerMs: 300 } })
+  const { app } = await calls.endpointWith(`${receiver.url}/batch`, { batching: { maxEvents: 20, lingerMs: 300 } })
   answer = (_one, earlier) =>
     receiver.received.filter(at('/batch')).length === 1 && earlier === 0 ? { status: 207, body: '{"failed":[1,3]}' } : { status: 200 }
-  const ids = await Promise.all(numbers(20).map((n) => publish(app, n)))
+  const ids = await Promise.all(numbers(20).map((n) => calls.publish(app, n)))
   const events = (one: Received) => JSON.parse(one.body) as { id: string; type: string; timestamp: string; data: { n: number } }[]
   const delivered = () =>
     Promise.resolve(
