@@ -37,7 +37,7 @@ async function publishAll(app: string, ns: readonly number[], more: (n: number) 
 
 async function waiting(endpointId: string): Promise<{ attempts: number }[]> {
   const { rows } = await pool.query<{ attempts: number }>(
-    `SELECT attempts FROM delivery WHERE endpoint_id = $1 AND state = 'parked' ORDER BY message_id`,
+    `SELECT attempts FROM delivery WHERE endpoint_id = $1 AND state = 'parked' ORDER BY seq`,
     [endpointId],
   )
   return rows
