@@ -116,7 +116,8 @@ async function sendBatch(
       const outcome = await deps.client.post(...request)
       if (outcome.kind !== 'delivered') return outcome
       failed = failedOf(outcome.statusCode, outcome.body, batch.events.length)
-      return failed === 'all' || failed.size > 0 ? { ...outcome, kind: 'rejected' as const } : outcome
+      if (failed !== 'all' && failed.size === 0) return outcome
+      return { ...outcome, kind: 'rejected' as const, partly: failed !== 'all' && failed.size < batch.events.length }
     },
   }
   const recorder = {

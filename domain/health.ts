@@ -86,7 +86,7 @@ export function tallyOf(outcome: AttemptOutcome): { success: boolean; rateLimite
     case 'rejected':
     case 'unreachable':
       return {
-        success: outcome.kind === 'delivered',
+        success: outcome.kind === 'delivered' || outcome.partly === true,
         rateLimited: outcome.statusCode === 429,
         overloaded: OVERLOADED.has(outcome.statusCode),
       }

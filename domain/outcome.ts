@@ -17,6 +17,8 @@ export interface AttemptOutcome {
   readonly durationMs: number
   /** From `Retry-After`, in milliseconds. */
   readonly retryAfterMs?: number | undefined
+  /** Of a batch that was `rejected`: the endpoint took some of its events. It works, though not all is delivered. */
+  readonly partly?: boolean
 }
 
 export const STATUS_SUCCESS = 0

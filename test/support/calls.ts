@@ -10,6 +10,8 @@ export interface Calls {
   patch(of: { app: string; endpoint: string }, fields: object): Promise<void>
   /** @returns the message's id */
   publish(app: string, n: number, more?: object): Promise<string>
+  /** In one request. @returns the messages' ids */
+  publishTogether(app: string, ns: readonly number[]): Promise<string[]>
 }
 
 export function createCalls(service: Pick<TestService, 'url' | 'token'>): Calls {
@@ -37,6 +39,12 @@ export function createCalls(service: Pick<TestService, 'url' | 'token'>): Calls 
       const { status, json } = await calls.call('POST', `/app/${app}/msg`, { eventType: 'step.taken', payload: { n }, ...more })
       assert.equal(status, 202)
       return String(json['id'])
+    },
+    async publishTogether(app, ns) {
+      const messages = ns.map((n) => ({ eventType: 'step.taken', payload: { n } }))
+      const { status, json } = await calls.call('POST', `/app/${app}/msg/batch`, { messages })
+      assert.equal(status, 202)
+      return (json['data'] as { id: string }[]).map((one) => one.id)
     },
   }
   return calls
