@@ -57,7 +57,10 @@ test('from fifo to none: what waited behind a failed message goes at once, and t
   await calls.patch(it, { ordering: 'none' })
   await arrivals(path, 9, (one) => numberOf(one) > 0)
   await eventually(() => waiting(it.endpoint), isThere([2]))
-  assert.deepEqual(numbersAt(receiver, path).toSorted((a, b) => a - b), [0, ...numbers(10)])
+  assert.deepEqual(
+    numbersAt(receiver, path).toSorted((a, b) => a - b),
+    [0, ...numbers(10)],
+  )
 })
 
 test('from fifo to fifo-by-key and back: other keys go at once, then everything waits for the first again', async () => {
