@@ -3,8 +3,9 @@ import { reasonOf } from '../cli/failure.ts'
 import { nowMs } from './clock.ts'
 import { arrivalMs, arrivalsOf, total, type Ledger } from './ledger.ts'
 import { buildPayload } from './payload.ts'
-import { loadAverage, sampleCpu, type CpuSample, type ProcessGroup } from './process-groups.ts'
+import { loadAverage, sampleCpu, type ProcessGroup } from './process-groups.ts'
 import { publishAll, type Publisher } from './publisher.ts'
+import { cpuBetween, observeQuiet, observeRecovery } from './observe.ts'
 import type { Result } from './result.ts'
 import { measureLateness } from './retry.ts'
 import type { Behaviour, Scenario } from './scenarios.ts'
@@ -39,23 +40,26 @@ interface Published {
 export async function execute(bench: Bench, scenario: Scenario, rep: number): Promise<Result> {
   const run = `${scenario.name}-${rep}-${Date.now().toString(36)}`
   const { ledger, urls } = await bench.sink.begin(run, scenario)
-  const appId = await bench.publisher.createApplication(run, urls, scenario.retry?.scheduleS)
+  const { id: appId } = await bench.publisher.createApplication(run, urls, scenario.endpoint)
   const groups = [...bench.groups, { name: SELF, pids: [process.pid] }]
   const load = sampleLoad()
   try {
+    const quiet = await observeQuiet(bench.groups, scenario, ledger)
     const start = new Date().toISOString()
     const before = sampleCpu(groups)
     const startMs = nowMs()
     const published = await publish(bench.publisher, scenario, run, appId, startMs)
     const publishedMs = nowMs()
+    const recovery = await observeRecovery(bench, scenario, ledger)
     const timedOut = await arrivals(scenario, ledger, published.accepted, startMs)
-    const cpu = cpuBetween(before, sampleCpu(groups))
+    const cpu = cpuBetween(before, sampleCpu(groups), SELF)
     await delay(LATE_MS)
     return {
       ...{ peer: 'tidings', scenario: scenario.name, rep, start },
       ...describeLoad(scenario, published, publishedMs - startMs),
       ...describeArrivals(scenario, ledger, published, startMs),
       ...{ timed_out: timedOut, hang_peak: total(ledger, 'hangingPeak'), ...cpu, load1_max: load.max() },
+      ...{ requests: total(ledger, 'requests'), quiet: await quiet?.again(), recovery: recovery?.end() },
       retry:
         scenario.retry === undefined || bench.databaseUrl === undefined
           ? undefined
@@ -109,7 +113,7 @@ async function arrivals(scenario: Scenario, ledger: Ledger, accepted: number, st
 }
 
 function upEndpoints(behaviours: readonly Behaviour[]): number[] {
-  return [...behaviours.keys()].filter((i) => behaviours[i] === 'healthy' || behaviours[i] === 'fail-first')
+  return [...behaviours.keys()].filter((i) => behaviours[i] !== 'hang' && behaviours[i] !== 'fail')
 }
 
 function describeLoad({ behaviours, messages, publishers, ratePerS }: Scenario, published: Published, tookMs: number) {
@@ -150,17 +154,6 @@ function describeArrivals({ behaviours, messages }: Scenario, ledger: Ledger, pu
     deliveries_per_s: lastMs > startMs ? rounded((latencies.length * 1000) / (lastMs - startMs), 1) : 0,
     latency: distributionOf(latencies),
     unhealthy_hits: unhealthyHits,
-  }
-}
-
-function cpuBetween(before: CpuSample, after: CpuSample) {
-  const spent = Object.entries(after.groups).map(([name, seconds]) => [name, rounded(seconds - (before.groups[name] ?? 0), 2)] as const)
-  const sum = spent.reduce((seconds, [, used]) => seconds + used, 0)
-  const ours = spent.find(([name]) => name === SELF)?.[1] ?? 0
-  return {
-    cpu_s: Object.fromEntries(spent),
-    cpu_s_total: rounded(sum - ours, 2),
-    other_cpu_s: rounded(Math.max(0, after.machine - before.machine - sum), 2),
   }
 }
 

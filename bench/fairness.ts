@@ -69,9 +69,9 @@ async function measure(publisher: Publisher, sink: Awaited<ReturnType<typeof sta
   const all = WARM_UP + 2 * messages + flood
   const behaviours = ['healthy', 'healthy'] as const
   const scenario = { name, behaviours, messages: all, publishers: 1, payloadBytes: PAYLOAD_BYTES, silenceMs: 0, capMs: 0 }
-  const { ledger, urls } = await sink.begin(name, { ...scenario, retry: { scheduleS: [], hosts: 2 } })
+  const { ledger, urls } = await sink.begin(name, { ...scenario, hosts: 2 })
   const apps = []
-  for (const [i, url] of urls.entries()) apps.push(await publisher.createApplication(`${name}-${i}`, [url], undefined))
+  for (const [i, url] of urls.entries()) apps.push((await publisher.createApplication(`${name}-${i}`, [url])).id)
   const run = { publisher, run: name, ledger, apps }
   await latencies(run, MODEST, 0, await publish(run, MODEST, 0, { count: WARM_UP }))
   await delay(SETTLE_MS)

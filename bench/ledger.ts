@@ -19,8 +19,11 @@ export interface LedgerBuffers {
   readonly totals: SharedArrayBuffer
 }
 
-/** Places in `totals`. `complete`: deliveries that an endpoint which is not down has answered with success. */
-export const TOTAL = { complete: 0, hanging: 1, hangingPeak: 2 } as const
+/**
+ * Places in `totals`. `complete`: deliveries that an endpoint has answered with success. `requests`: all of the run, whatever
+ * the answer. `refused`: those to endpoints that had not recovered.
+ */
+export const TOTAL = { complete: 0, hanging: 1, hangingPeak: 2, requests: 3, refused: 4 } as const
 
 const INT_BYTES = 4
 const DOUBLE_BYTES = 8

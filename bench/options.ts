@@ -1,14 +1,15 @@
 import { readOptions } from '../cli/command.ts'
 import { CommandFailure } from '../cli/failure.ts'
 import type { ProcessGroup } from './process-groups.ts'
-import { SCENARIO_NAMES, type RetryOptions } from './scenarios.ts'
+import { DEFAULT_SCENARIOS, SCENARIO_NAMES, type RetryOptions } from './scenarios.ts'
 
 export const HELP = `npm run bench -- [options]
 
 Starts a service of its own on free ports with an empty data directory, publishes to it, measures what arrives at a sink on
 this machine, and prints min/median/max over the repetitions. All traffic is on 127.0.0.1; nothing is left behind.
 
-  --scenarios S0,S1,…   ${SCENARIO_NAMES.join(',')} unless told; S0 warms up and is not shown
+  --scenarios S0,S1,…   ${DEFAULT_SCENARIOS.join(',')}
+                        unless told; S0 warms up and is not shown
   --repetitions 3       of all of them, 1 to 20
   --out FILE            appends one line of JSON for each scenario and repetition
   --url URL --token T   measures this running service (on 127.0.0.1, TIDINGS_ALLOW_SUBNETS=127.0.0.0/8) instead
@@ -18,7 +19,11 @@ this machine, and prints min/median/max over the repetitions. All traffic is on 
   --retry-schedule 40,8 seconds before each of its retries; so many attempts fail
 
 S1: 5,000 messages, 1 endpoint. S2: 1,000 to 10. S3: 200 to 100. S4: 20 messages a second to 1 endpoint. S5: 500 to 10, one
-of which never answers and one answers 500; S6: 2,000 to the same; S5-healthy, S6-healthy: to 10 that all answer. retry: how late retries leave while 10,000 wait.`
+of which never answers and one answers 500; S6: 2,000 to the same; S5-healthy, S6-healthy: to 10 that all answer. retry: how
+late retries leave while 10,000 wait. dead: 100 to 1,000 endpoints of which 100 answer 500; dead-no-breaker: the same without
+a circuit breaker; dead-healthy: all answer. storm: 500 endpoints with 20,000 deliveries recover in the same second.
+fifo-one: 5,000 to one ordered endpoint. batch: 20,000 to one with batches of 100, batch-off: to one without, batch-none: to
+no endpoint; batch-idle: 5 a second to one with batches.`
 
 export interface BenchOptions {
   readonly scenarios: readonly string[]
@@ -39,7 +44,7 @@ const DELIVERIES_MAX = 100_000
 export function readBenchOptions(args: readonly string[]): BenchOptions {
   const text = { type: 'string' } as const
   const values = readOptions(args, {
-    scenarios: { ...text, default: SCENARIO_NAMES.join(',') },
+    scenarios: { ...text, default: DEFAULT_SCENARIOS.join(',') },
     repetitions: { ...text, default: '3' },
     out: text,
     url: text,

@@ -9,11 +9,15 @@ export function buildPayload(run: string, message: number, bytes: number): strin
   return `${head}${'x'.repeat(Math.max(0, bytes - head.length - 2))}"}`
 }
 
-/** The number of the message in a request's body; undefined where it is not one of `run`. */
-export function messageOf(run: string, bytes: Buffer, from: number): number | undefined {
-  const begin = bytes.indexOf(MARK, from)
-  const end = begin < 0 ? -1 : bytes.indexOf(MARK, begin + MARK.length)
-  if (end < 0) return undefined
-  const [name, number] = bytes.toString('latin1', begin + MARK.length, end).split('|')
-  return name === run && number !== undefined && /^\d+$/.test(number) ? Number(number) : undefined
+/** The numbers of the messages in a request's body, without those of other runs. */
+export function messagesOf(run: string, bytes: Buffer): number[] {
+  const numbers: number[] = []
+  for (let begin = bytes.indexOf(MARK); begin >= 0;) {
+    const end = bytes.indexOf(MARK, begin + MARK.length)
+    if (end < 0) break
+    const [name, number] = bytes.toString('latin1', begin + MARK.length, end).split('|')
+    if (name === run && number !== undefined && /^\d+$/.test(number)) numbers.push(Number(number))
+    begin = bytes.indexOf(MARK, end + MARK.length)
+  }
+  return numbers
 }

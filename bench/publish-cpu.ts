@@ -148,7 +148,7 @@ async function measure(): Promise<void> {
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const token = await createToken({ secret: SECRET, subject: newId('org') })
   const publisher = createPublisher(url, token)
-  const target = { url, token, appId: await publisher.createApplication('cpu', [], undefined) }
+  const target = { url, token, appId: (await publisher.createApplication('cpu', [])).id }
   await publisher.close()
   await measureHandler(deps, target)
   await measureWhole(target)

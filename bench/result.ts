@@ -29,6 +29,8 @@ export interface Result {
   readonly publish_latency: Distribution
   readonly hang_peak: number
   readonly unhealthy_hits: number
+  /** HTTP requests at the sink, whatever it answered. */
+  readonly requests: number
   /** Seconds, by process group; `driver+sink` is this process. */
   readonly cpu_s: Readonly<Record<string, number>>
   readonly cpu_s_total: number
@@ -36,6 +38,32 @@ export interface Result {
   readonly other_cpu_s: number
   readonly load1_max: number
   readonly retry?: Lateness | undefined
+  readonly quiet?: Quiet | undefined
+  readonly recovery?: Recovery | undefined
+}
+
+/** CPU seconds by process group over `seconds` in which nothing is published: before the run, and after it. */
+export interface Quiet {
+  readonly seconds: number
+  readonly before: Readonly<Record<string, number>>
+  readonly after: Readonly<Record<string, number>>
+  /** Requests at the sink while `after` was measured. */
+  readonly requests: number
+}
+
+/** What came after endpoints that were down have recovered. */
+export interface Recovery {
+  /** Requests before they recovered. */
+  readonly refused: number
+  /** Seconds after the recovery until the first and the last delivery arrived. */
+  readonly first_s: number
+  readonly last_s: number
+  /** Arrivals in each second from that of the first on. */
+  readonly per_s: readonly number[]
+  /** The most that one endpoint got in a second. */
+  readonly endpoint_per_s_max: number
+  /** The most CPU seconds that a process group used in a second. */
+  readonly cpu_max: Readonly<Record<string, number>>
 }
 
 /** How late retries left, against the time that the attempt before had recorded for them (`attempt.next_attempt_at`). */

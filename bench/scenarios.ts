@@ -1,5 +1,8 @@
-/** What an endpoint of the sink does. `fail-first`: 500 to the first attempts of each delivery, then 200. */
-export type Behaviour = 'healthy' | 'hang' | 'fail' | 'fail-first'
+/**
+ * What an endpoint of the sink does. `fail-first`: 500 to the first attempts of each delivery, then 200. `down`: 500 to
+ * everything until the sink is told to recover; only what comes after that is counted as arrived.
+ */
+export type Behaviour = 'healthy' | 'hang' | 'fail' | 'fail-first' | 'down'
 
 /** One workload. */
 export interface Scenario {
@@ -16,18 +19,33 @@ export interface Scenario {
   readonly silenceMs: number
   /** Given up after so long in any case. */
   readonly capMs: number
+  /** Ports of the sink that the endpoints are spread over, because a worker has 10 requests in flight to one host; 1 unless told. */
+  readonly hosts?: number
+  /** Of every endpoint, besides its URL. */
+  readonly endpoint?: EndpointSettings
   readonly retry?: RetryPlan
+  /** The servers' CPU time is measured over so many seconds before the publishing, and again when everything has arrived. */
+  readonly quietS?: number
+}
+
+/** Fields of `EndpointIn`. */
+export interface EndpointSettings {
+  readonly retrySchedule?: readonly number[]
+  readonly circuitBreaker?: boolean
+  readonly throttleRate?: number
+  readonly ordering?: 'fifo'
+  readonly batching?: { readonly maxEvents: number; readonly lingerMs: number }
 }
 
 /** How the deliveries of the `retry` scenario fail and wait. */
 export interface RetryPlan {
   /** Seconds before each retry: as many attempts fail. Jitter (20 %) comes on top. */
   readonly scheduleS: readonly number[]
-  /** Ports of the sink. Endpoints are spread over them, because a worker has 10 requests in flight to one host at most. */
-  readonly hosts: number
 }
 
 const PAYLOAD_BYTES = 1024
+/** A hundred dead of a thousand: without the breaker a delivery to one of them makes six requests in about a minute. */
+const DEAD = { schedule: [2, 4, 8, 16, 32], hosts: 20, messages: 100 }
 const FAILING: readonly Behaviour[] = ['hang', 'fail', ...all('healthy', 8)]
 
 /** Coupled to the Go harness (`shared/bench/harness/scenario.go`), whose figures have to agree with these. */
@@ -43,7 +61,22 @@ const STANDARD: readonly Scenario[] = [
   closedLoop('S6-healthy', all('healthy', 10), 2000, 16),
 ]
 
-export const SCENARIO_NAMES: readonly string[] = [...STANDARD.map(({ name }) => name), 'retry']
+/** Endpoints that are dead, recover, are ordered or batched. */
+const ENDPOINTS: readonly Scenario[] = [
+  { ...deadAmong('dead', 'fail'), endpoint: { retrySchedule: DEAD.schedule }, quietS: 60 },
+  { ...deadAmong('dead-no-breaker', 'fail'), endpoint: { retrySchedule: DEAD.schedule, circuitBreaker: false }, quietS: 60 },
+  deadAmong('dead-healthy', 'healthy'),
+  { ...closedLoop('storm', all('down', 500), 40, 4), hosts: DEAD.hosts, silenceMs: 400_000, capMs: 900_000 },
+  { ...closedLoop('fifo-one', all('healthy', 1), 5000, 32), endpoint: { ordering: 'fifo' } },
+  closedLoop('batch-none', [], 20_000, 64),
+  closedLoop('batch-off', all('healthy', 1), 20_000, 64),
+  { ...closedLoop('batch', all('healthy', 1), 20_000, 64), endpoint: { batching: { maxEvents: 100, lingerMs: 100 } } },
+  { ...closedLoop('batch-idle', all('healthy', 1), 200, 0), ratePerS: 5, endpoint: { batching: { maxEvents: 100, lingerMs: 100 } } },
+]
+
+/** What is measured unless told otherwise. */
+export const DEFAULT_SCENARIOS: readonly string[] = [...STANDARD.map(({ name }) => name), 'retry']
+export const SCENARIO_NAMES: readonly string[] = [...DEFAULT_SCENARIOS, ...ENDPOINTS.map(({ name }) => name)]
 
 export interface RetryOptions {
   readonly endpoints: number
@@ -54,8 +87,8 @@ export interface RetryOptions {
 
 /** @param name one of `SCENARIO_NAMES` */
 export function scenarioOf(name: string, retry: RetryOptions): Scenario {
-  const standard = STANDARD.find((scenario) => scenario.name === name)
-  if (standard !== undefined) return standard
+  const fixed = [...STANDARD, ...ENDPOINTS].find((scenario) => scenario.name === name)
+  if (fixed !== undefined) return fixed
   const { endpoints, messages, ratePerS, scheduleS } = retry
   const waitsMs = scheduleS.reduce((sum, seconds) => sum + seconds * 1000, 0) * (1 + JITTER)
   return {
@@ -63,12 +96,19 @@ export function scenarioOf(name: string, retry: RetryOptions): Scenario {
     ratePerS,
     silenceMs: Math.max(...scheduleS) * 1000 * (1 + JITTER) + 30_000,
     capMs: (messages / ratePerS) * 1000 + waitsMs + 180_000,
-    retry: { scheduleS, hosts: Math.min(endpoints, 20) },
+    hosts: Math.min(endpoints, 20),
+    endpoint: { retrySchedule: scheduleS, circuitBreaker: false },
+    retry: { scheduleS },
   }
 }
 
 // The service's own.
 const JITTER = 0.2
+
+function deadAmong(name: string, behaviour: Behaviour): Scenario {
+  const scenario = closedLoop(name, [...all(behaviour, 100), ...all('healthy', 900)], DEAD.messages, 4)
+  return { ...scenario, hosts: DEAD.hosts }
+}
 
 function closedLoop(name: string, behaviours: readonly Behaviour[], messages: number, publishers: number): Scenario {
   return { name, behaviours, messages, publishers, payloadBytes: PAYLOAD_BYTES, silenceMs: 60_000, capMs: 240_000 }

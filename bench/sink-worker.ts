@@ -2,10 +2,10 @@ import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { parentPort } from 'node:worker_threads'
 import { nowMs } from './clock.ts'
 import { openLedger, recordArrival, TOTAL, type Ledger, type LedgerBuffers } from './ledger.ts'
-import { messageOf } from './payload.ts'
+import { messagesOf } from './payload.ts'
 import type { Behaviour } from './scenarios.ts'
 
-/** To the sink: count this run's arrivals; listen on so many ports; forget the run. */
+/** To the sink: listen on so many ports; count this run's arrivals; endpoints that are down answer 200 from now on; forget the run. */
 export type SinkCommand =
   | { readonly kind: 'listen'; readonly ports: number }
   | {
@@ -17,6 +17,7 @@ export type SinkCommand =
       readonly failures: number
       readonly buffers: LedgerBuffers
     }
+  | { readonly kind: 'recover' }
   | { readonly kind: 'end' }
 
 /** From the sink: the command has been done. */
@@ -29,6 +30,7 @@ interface Current {
   readonly behaviours: readonly Behaviour[]
   readonly failures: number
   readonly ledger: Ledger
+  down: boolean
 }
 
 const HEAD_END = '\r\n\r\n'
@@ -52,9 +54,12 @@ async function obey(command: SinkCommand): Promise<void> {
       return
     case 'begin': {
       const { run, behaviours, failures, messages, kept, buffers } = command
-      current = { run, behaviours, failures, ledger: openLedger(behaviours.length, messages, kept, buffers) }
+      current = { run, behaviours, failures, ledger: openLedger(behaviours.length, messages, kept, buffers), down: true }
       return
     }
+    case 'recover':
+      if (current !== undefined) current.down = false
+      return
     case 'end':
       current = undefined
       for (const socket of hanging) socket.destroy()
@@ -101,28 +106,28 @@ function serve(socket: Socket): void {
 function answer(socket: Socket, head: string, body: Buffer): void {
   const atMs = nowMs()
   const [, run, number] = /^POST \/r\/([^/ ]+)\/e\/(\d+) /.exec(head) ?? []
-  const message = current === undefined || run !== current.run ? undefined : messageOf(current.run, body, 0)
-  const behaviour = current?.behaviours[Number(number)]
-  if (current === undefined || message === undefined || behaviour === undefined || message >= current.ledger.messages) {
+  const behaviour = run === current?.run ? current?.behaviours[Number(number)] : undefined
+  const messages = current === undefined || behaviour === undefined ? [] : messagesOf(current.run, body)
+  if (current === undefined || messages.length === 0) {
     socket.write(OK)
     return
   }
-  const { ledger, failures } = current
-  const earlier = recordArrival(ledger, Number(number), message, atMs)
-  switch (behaviour) {
-    case 'hang':
-      hang(socket, ledger)
-      return
-    case 'fail':
-      socket.write(FAILED)
-      return
-    case 'healthy':
-    case 'fail-first': {
-      const wanted = behaviour === 'healthy' ? 0 : failures
-      if (earlier === wanted) Atomics.add(ledger.totals, TOTAL.complete, 1)
-      socket.write(earlier < wanted ? FAILED : OK)
-    }
+  const { ledger, failures, down } = current
+  Atomics.add(ledger.totals, TOTAL.requests, 1)
+  if (behaviour === 'down' && down) {
+    Atomics.add(ledger.totals, TOTAL.refused, 1)
+    socket.write(FAILED)
+    return
   }
+  const wanted = behaviour === 'fail-first' ? failures : 0
+  let fails = behaviour === 'fail'
+  for (const message of messages) {
+    const earlier = recordArrival(ledger, Number(number), message, atMs)
+    if (earlier < wanted) fails = true
+    else if (earlier === wanted && behaviour !== 'fail' && behaviour !== 'hang') Atomics.add(ledger.totals, TOTAL.complete, 1)
+  }
+  if (behaviour === 'hang') hang(socket, ledger)
+  else socket.write(fails ? FAILED : OK)
 }
 
 function hang(socket: Socket, ledger: Ledger): void {

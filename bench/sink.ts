@@ -8,6 +8,8 @@ import type { SinkAnswer, SinkCommand } from './sink-worker.ts'
 export interface Sink {
   /** Counts the arrivals of one run from now on. */
   begin(run: string, scenario: Scenario): Promise<{ readonly ledger: Ledger; readonly urls: readonly string[] }>
+  /** Endpoints that are down answer 200 from now on. */
+  recover(): Promise<void>
   /** Forgets the run, and closes the connections that were never answered. */
   end(): Promise<void>
   stop(): Promise<void>
@@ -22,14 +24,14 @@ export async function startSink(): Promise<Sink> {
   }
   await ask({ kind: 'listen', ports: 1 })
   return {
-    async begin(run, { behaviours, messages, retry }) {
+    async begin(run, { behaviours, messages, retry, hosts = 1 }) {
       const failures = retry?.scheduleS.length ?? 0
       const ledger = createLedger(behaviours.length, messages, failures + 1)
-      const hosts = retry?.hosts ?? 1
       const { ports } = await ask({ kind: 'listen', ports: hosts })
       await ask({ kind: 'begin', run, behaviours, messages, failures, kept: ledger.kept, buffers: ledger.buffers })
       return { ledger, urls: behaviours.map((_, i) => `http://127.0.0.1:${ports[i % hosts]!}/r/${run}/e/${i}`) }
     },
+    recover: async () => void (await ask({ kind: 'recover' })),
     end: async () => void (await ask({ kind: 'end' })),
     stop: async () => void (await worker.terminate()),
   }

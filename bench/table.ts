@@ -1,6 +1,8 @@
 import type { Result } from './result.ts'
 import { spreadOf } from './statistics.ts'
 
+const BAR_WIDTH = 60
+
 type Column = readonly [heading: string, value: (result: Result) => number]
 
 const RATES: readonly Column[] = [
@@ -29,12 +31,49 @@ const LATENESS: readonly Column[] = [
   ['load', (result) => result.load1_max],
 ]
 
+const REQUESTS: readonly Column[] = [
+  ['requests', (result) => result.requests],
+  ['to those down', (result) => result.unhealthy_hits],
+  ['seconds to the last', (result) => result.total_seconds],
+  ['service CPU ms per event', (result) => (result.cpu_s_total * 1000) / result.m],
+]
+
+const QUIET_GROUPS = ['node', 'temporal', 'postgres'] as const
+const QUIET: readonly Column[] = [
+  ['seconds', ({ quiet }) => quiet?.seconds ?? 0],
+  ...QUIET_GROUPS.map((name): Column => [`CPU s ${name} before`, ({ quiet }) => quiet?.before[name] ?? 0]),
+  ...QUIET_GROUPS.map((name): Column => [`CPU s ${name} after`, ({ quiet }) => quiet?.after[name] ?? 0]),
+  ['requests after', ({ quiet }) => quiet?.requests ?? 0],
+]
+
+const RECOVERY: readonly Column[] = [
+  ['refused before', ({ recovery }) => recovery?.refused ?? 0],
+  ['s to the first', ({ recovery }) => recovery?.first_s ?? 0],
+  ['s to the last', ({ recovery }) => recovery?.last_s ?? 0],
+  ['most in one s', ({ recovery }) => Math.max(...(recovery?.per_s ?? [0]))],
+  ['most of one endpoint in one s', ({ recovery }) => recovery?.endpoint_per_s_max ?? 0],
+  ...QUIET_GROUPS.map((name): Column => [`most CPU ${name}`, ({ recovery }) => recovery?.cpu_max[name] ?? 0]),
+]
+
+/** Arrivals of each second as a bar. */
+function plot({ scenario, rep, recovery }: Result): string {
+  const perS = recovery?.per_s ?? []
+  const most = Math.max(1, ...perS)
+  const bars = perS.map((n, s) => `${String(s).padStart(4)} s ${String(n).padStart(6)} ${'#'.repeat(Math.ceil((n / most) * BAR_WIDTH))}`)
+  return [`${scenario}, repetition ${rep}: arrivals in each second from the first on`, ...bars].join('\n')
+}
+
 /** Markdown tables: what was measured, and how late retries were. Cells are min/median/max of the repetitions. */
 export function tables(results: readonly Result[]): string {
   const shown = results.filter(({ scenario }) => scenario !== 'S0')
   const groups = [...new Set(shown.flatMap(({ cpu_s: cpu }) => Object.keys(cpu)))]
   const cpu = groups.map((name): Column => [`CPU s ${name}`, (result) => result.cpu_s[name] ?? 0])
   const parts = [table(shown, [...RATES, ...cpu, ...COSTS])]
+  if (shown.some(({ requests, delivered, unhealthy_hits: hits }) => requests < delivered || hits > 0)) parts.push(table(shown, REQUESTS))
+  const quiet = shown.filter((result) => result.quiet !== undefined)
+  if (quiet.length > 0) parts.push(table(quiet, QUIET))
+  const recovered = shown.filter(({ recovery }) => recovery !== undefined)
+  if (recovered.length > 0) parts.push(table(recovered, RECOVERY), ...recovered.map(plot))
   const retries = shown.filter(({ retry }) => retry !== undefined)
   if (retries.length > 0) parts.push(table(retries, LATENESS))
   const givenUp = shown.filter((result) => result.timed_out !== undefined)
