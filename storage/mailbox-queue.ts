@@ -31,19 +31,29 @@ export interface Turn {
 }
 
 // The row is added only where the delivery has neither begun nor ended: by anybody, or, of what is sent again, by this group.
+// Attempts are looked for by message only: the planner, which knows an empty table, would read all of the endpoint's.
+// Rows are looked for as attempts are, in the same snapshot: the conflict alone would add one again whose end commits meanwhile.
 const ENQUEUE = `
-WITH places AS (
+WITH wanted AS (
   SELECT t.*, e.ordering <> 'fifo' AS eager FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
     AS t (message_id, endpoint_id, app_id, ordering_key, place) JOIN endpoint e ON e.id = t.endpoint_id
+), begun AS MATERIALIZED (
+  SELECT message_id, endpoint_id FROM attempt
+  WHERE message_id = ANY($1::text[]) AND endpoint_id || '' = ANY($2::text[]) AND ($6 = 0 OR group_id = $5)
 ), added AS (
   INSERT INTO delivery (message_id, endpoint_id, app_id, state, attempts, trigger, next_at, group_id, seq, ordering_key)
   SELECT message_id, endpoint_id, app_id, 'parked', 0, $6, now(), $5, nextval('delivery_seq'), ordering_key FROM (
-    SELECT * FROM places WHERE NOT EXISTS (
-      SELECT FROM attempt a WHERE a.message_id = places.message_id AND a.endpoint_id = places.endpoint_id AND ($6 = 0 OR a.group_id = $5))
+    SELECT * FROM wanted w
+    WHERE NOT EXISTS (SELECT FROM begun WHERE begun.message_id = w.message_id AND begun.endpoint_id = w.endpoint_id)
+      AND (SELECT true FROM delivery d WHERE d.message_id = w.message_id AND d.endpoint_id = w.endpoint_id
+        AND ($6 <> 1 OR d.state IN ('retrying', 'parked') OR d.group_id = $5) LIMIT 1) IS NULL
     ORDER BY place) missing
   ON CONFLICT (message_id, endpoint_id) DO UPDATE SET state = 'parked', attempts = 0, trigger = excluded.trigger, next_at = excluded.next_at,
     group_id = excluded.group_id, seq = excluded.seq, batch_id = NULL, retried = true, updated_at = now()
     WHERE excluded.trigger = 1 AND delivery.state NOT IN ('retrying', 'parked') AND delivery.group_id <> excluded.group_id
+  RETURNING message_id, endpoint_id
+), places AS (
+  SELECT wanted.* FROM wanted JOIN added USING (message_id, endpoint_id)
 ), ${WAKE_BOXES}
 SELECT endpoint_id FROM told WHERE wakes`
 

@@ -120,3 +120,31 @@ test('what one request carries is fixed, and is skipped together', async () => {
   assert.equal(await skipQueued(storage.pool, endpointId, 'all'), 3)
   assert.deepEqual(await readQueueState(storage.pool, endpointId), { depth: 0, head: null })
 })
+
+test('a fan-out that looks while a delivery is being recorded does not put it into the queue again', async () => {
+  const endpointId = newId('ep')
+  const [message] = newMessages(1)
+  await storage.pool.query(`INSERT INTO endpoint (id, app_id, url, ordering) VALUES ($1, $2, 'https://example.com', 'fifo')`, [
+    endpointId,
+    message!.appId,
+  ])
+  await accept(endpointId, [message!])
+  const { turn } = await takeTurn(storage.pool, endpointId)
+  const recording = await storage.pool.connect()
+  try {
+    await recording.query('BEGIN')
+    const records = [newRecord({ state: 'delivered', hadRow: true }, { messageId: message!.id, endpointId })]
+    await recordQueued(recording, turn, { records, next: [], sameBatch: false })
+    const place = { messageId: message!.id, endpointId, appId: message!.appId, orderingKey: null }
+    const enqueueing = enqueueDeliveries(storage.pool, [place], { groupId: newId('msg'), trigger: 0 })
+    const lockWaits = `SELECT count(*)::int AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'`
+    const waits = async () => (await storage.pool.query<{ n: number }>(lockWaits)).rows[0]!.n > 0
+    const done = enqueueing.then(() => true)
+    while (!(await Promise.race([done, waits()])));
+    await recording.query('COMMIT')
+    await enqueueing
+  } finally {
+    recording.release()
+  }
+  assert.deepEqual(await readQueue(storage.pool, turn, { limit: 10 }), [])
+})
