@@ -30,6 +30,8 @@ export interface Stage {
   /** The test's own connections. */
   readonly pool: Pool
   startApi(): Promise<RunningProcess>
+  /** Another API process, on a port of its own. */
+  startSecondApi(): Promise<{ readonly url: string; readonly process: RunningProcess }>
   /** @param env over that of the stage */
   startWorker(role: WorkerRole, env?: Readonly<Record<string, string>>): Promise<RunningProcess>
   /** `npm start` without servers of its own: API, dispatcher and delivery in one process. */
@@ -47,6 +49,8 @@ export interface Stage {
   killTemporal(): Promise<void>
   startTemporal(): Promise<void>
   signalTemporal(signal: 'SIGSTOP' | 'SIGCONT'): void
+  /** The Temporal server, for questions of the test. */
+  readonly temporal: { readonly address: string; readonly namespace: string }
   /** Fan-outs that have not ended. */
   openFanOuts(): Promise<number>
   /** The last lines that the services wrote, for a failure's message. */
@@ -58,6 +62,8 @@ export interface Stage {
 export interface StageOptions {
   /** Environment of the API and the workers, over the usual one. */
   readonly env?: Readonly<Record<string, string>>
+  /** Settings of the Temporal server, over the usual ones. */
+  readonly dynamicConfig?: Readonly<Record<string, number>>
 }
 
 export async function setStage(options: StageOptions = {}): Promise<Stage> {
@@ -72,7 +78,10 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
   const runPostgres = () =>
     startPostgres({ dataDir: dataDirs.postgres, port: ports.postgres, settings: { fsync: 'off', shared_buffers: '64MB' } })
   const runTemporal = () =>
-    startTemporal({ program, dataDir: dataDirs.temporal, namespace: NAMESPACE, port: ports.temporal, uiPort: ports.ui })
+    startTemporal({
+      ...{ program, dataDir: dataDirs.temporal, namespace: NAMESPACE, port: ports.temporal, uiPort: ports.ui },
+      ...(options.dynamicConfig === undefined ? {} : { dynamicConfig: options.dynamicConfig }),
+    })
 
   const servers: { postgres?: EmbeddedPostgres; temporal?: EmbeddedTemporal } = {}
   const services = createServices()
@@ -102,6 +111,10 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
     token: await createToken({ secret: SECRET, subject: newId('org') }),
     pool,
     startApi: () => run('cli/api.ts', [], /^tidings ready/),
+    async startSecondApi() {
+      const second = await run('cli/api.ts', [], /^tidings ready/, { TIDINGS_PORT: '0' })
+      return { url: (await second.line(/^tidings ready (\S+)/))[1]!, process: second }
+    },
     startWorker: (role, env) => run('cli/worker.ts', ['--role', role], /^tidings worker ready/, env),
     startAll: () => run('cli/start.ts', [], /^tidings ready/),
     ...services,
@@ -119,6 +132,7 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
       servers.temporal = await runTemporal()
     },
     signalTemporal: (signal) => void process.kill(servers.temporal!.pid, signal),
+    temporal: { address: `127.0.0.1:${ports.temporal}`, namespace: NAMESPACE },
     openFanOuts: () => countOpenFanOuts(`127.0.0.1:${ports.temporal}`),
     async close() {
       await services.endAll()
