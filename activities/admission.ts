@@ -20,6 +20,8 @@ export type Purpose = 'first' | 'retry' | 'mailbox'
 export interface Admission {
   /** @returns undefined at once, without any I/O, for a first request to an endpoint without a state and without a limit */
   check(endpoint: CachedEndpoint, purpose: Purpose): undefined | Promise<Held | undefined>
+  /** As `check`, of what this process knows of the endpoint's state alone: asked when a request has waited for its slot. */
+  look(endpoint: CachedEndpoint, purpose: Purpose): Held | undefined
   /** A token of every rate of the endpoint, for its mailbox. @param retry whether it is not the delivery's first request */
   take(endpoint: CachedEndpoint, state: EndpointState | undefined, retry: boolean): undefined | Promise<Held | undefined>
 }
@@ -59,6 +61,7 @@ export function createAdmission(deps: AdmissionDependencies): Admission {
       if (rates.length === 0) return undefined
       return take(rates, limited && purpose !== 'mailbox' ? endpoint.id : undefined)
     },
+    look: (endpoint, purpose) => heldBack(states.get(endpoint.id), purpose),
     take(endpoint, state, retry) {
       const rates = ratesOf(deps, endpoint, state)
       if (retry) rates.push(retryRate(deps, endpoint))

@@ -46,8 +46,10 @@ async function act(
   switch (verdict.kind) {
     case 'open': {
       const successRate = window.successes / (window.successes + window.failures)
-      if (await openBreaker(pool, endpointId, deps.breaker.openMs, { successRate })) log.warn({ endpointId, successRate }, 'breaker.opened')
-      return
+      if (!(await openBreaker(pool, endpointId, deps.breaker.openMs, { successRate }))) return
+      log.warn({ endpointId, successRate }, 'breaker.opened')
+      // This process sends to it just now, and need not wait for the notification.
+      return deps.states.changed(endpointId)
     }
     case 'slow-down': {
       const ramp = { rate: verdict.perSecond, fromMs: nowMs + SLOT_MS }

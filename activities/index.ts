@@ -20,13 +20,13 @@ import { createAttached } from './attached.ts'
 import { createMakeAttempt } from './attempt.ts'
 import { createFirstAttempts } from './first-attempts.ts'
 import { createInFlight } from './in-flight.ts'
-import { createGate, createLaneSender } from './lane-sender.ts'
+import { createGatedSender, createLaneSender } from './lane-sender.ts'
 import { createMailbox } from './mailbox.ts'
 import type { Pace } from './pace.ts'
 import { createQueueDrain } from './queue-drain.ts'
 import type { QueueHints } from './queue-hints.ts'
 import { createRedeliver } from './redeliver.ts'
-import { createRequestSlots } from './request-slots.ts'
+import { createRequestSlots, type RequestSlots } from './request-slots.ts'
 import type { RunMemory } from './run-memory.ts'
 import { createSchedule } from './schedule.ts'
 import { createSlowEndpoints } from './slow-endpoints.ts'
@@ -70,18 +70,12 @@ export function createActivities(deps: ActivityDependencies) {
   const makeAttempt = createMakeAttempt(attempts)
   const retrySlots = createRequestSlots({ startingLimit: 2, max: laneRequests.retry })
   const sendRetry = createLaneSender(retrySlots, makeAttempt, slow)
+  const gated = (slots: RequestSlots) => createGatedSender(slots, makeAttempt, { slow, gate: deps })
   const drainQueue = createQueueDrain({ ...attempts, slots: retrySlots })
   const senders = {
-    fast: createGate(
-      createLaneSender(
-        createRequestSlots({ isSlow: (endpointId) => slow.has(endpointId), startingLimit: 1, max: laneRequests.fast }),
-        makeAttempt,
-        slow,
-      ),
-      deps,
-    ),
-    slow: createGate(createLaneSender(createRequestSlots({ startingLimit: 5, max: laneRequests.slow }), makeAttempt, slow), deps),
-    retry: createGate(sendRetry, deps),
+    fast: gated(createRequestSlots({ isSlow: (endpointId) => slow.has(endpointId), startingLimit: 1, max: laneRequests.fast })),
+    slow: gated(createRequestSlots({ startingLimit: 5, max: laneRequests.slow })),
+    retry: gated(retrySlots),
   }
   const inFlight = createInFlight()
   return {

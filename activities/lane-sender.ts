@@ -1,6 +1,7 @@
 import { tallyOf } from '../domain/health.ts'
 import { QUICK_MS, SLOW_ABOVE_MS } from '../domain/lanes.ts'
 import type { AttemptOutcome } from '../domain/outcome.ts'
+import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { Recorder } from '../storage/recorder.ts'
 import type { Admission, Held } from './admission.ts'
 import type { AttemptInput, Disposition, MakeAttempt } from './attempt.ts'
@@ -23,20 +24,49 @@ export type LaneSender = (input: AttemptInput) => Promise<Sending | Refusal>
 
 export function createLaneSender(slots: RequestSlots, makeAttempt: MakeAttempt, slow?: SlowEndpoints): LaneSender {
   return async (input) => {
-    const granted = slots.acquire(input.endpoint.id, input.endpoint.host)
-    const slot = granted instanceof Promise ? await granted : granted
-    if (typeof slot === 'string') return slot
-    return begin(slot, input, { makeAttempt, slow })
+    const slot = await slotFor(slots, input)
+    return typeof slot === 'string' ? slot : begin(slot, input, { makeAttempt, slow })
   }
 }
 
-/** Asks before a slot is taken; what may not be sent now is left to the endpoint's mailbox. */
-export function createGate(send: LaneSender, deps: { admission: Admission; recorder: Recorder }): LaneSender {
+export interface Gate {
+  readonly admission: Admission
+  readonly health: Pick<EndpointHealth, 'tipping'>
+  readonly recorder: Recorder
+}
+
+/**
+ * Asks before a slot is taken, and looks again when it has one: a breaker may have opened while the request waited, or open
+ * by what was answered meanwhile. What may not be sent now is left to the endpoint's mailbox.
+ */
+export function createGatedSender(
+  slots: RequestSlots,
+  makeAttempt: MakeAttempt,
+  { slow, gate }: { slow: SlowEndpoints; gate: Gate },
+): LaneSender {
   return async (input) => {
-    const checked = deps.admission.check(input.endpoint, input.attemptsBefore > 0 ? 'retry' : 'first')
+    const purpose = input.attemptsBefore > 0 ? 'retry' : 'first'
+    const checked = gate.admission.check(input.endpoint, purpose)
     const held = checked === undefined ? undefined : await checked
-    return held === undefined ? send(input) : { sentAtMs: Date.now(), done: park(deps.recorder, input, held), detach: () => undefined }
+    if (held !== undefined) return parked(gate.recorder, input, held)
+    const slot = await slotFor(slots, input)
+    if (typeof slot === 'string') return slot
+    const tipping = gate.health.tipping(input.endpoint.id)
+    if (tipping !== undefined) await tipping
+    const heldSince = gate.admission.look(input.endpoint, purpose)
+    if (heldSince === undefined) return begin(slot, input, { makeAttempt, slow })
+    slot.release('slowly')
+    return parked(gate.recorder, input, heldSince)
   }
+}
+
+async function slotFor(slots: RequestSlots, { endpoint }: AttemptInput): Promise<Slot | Refusal> {
+  const granted = slots.acquire(endpoint.id, endpoint.host)
+  return granted instanceof Promise ? await granted : granted
+}
+
+function parked(recorder: Recorder, input: AttemptInput, held: Held): Sending {
+  return { sentAtMs: Date.now(), done: park(recorder, input, held), detach: () => undefined }
 }
 
 /** No request was made, so none is counted. */
@@ -72,7 +102,8 @@ function begin(
   return { sentAtMs: Date.now(), answered, done, detach }
 }
 
+/** An endpoint that fails gets no more requests at a time, however quickly it does. */
 function speedOf(outcome: AttemptOutcome): Answered {
-  if (outcome.durationMs < QUICK_MS) return 'quickly'
+  if (outcome.durationMs < QUICK_MS) return outcome.kind === 'delivered' ? 'quickly' : 'slowly'
   return outcome.statusCode > 0 ? 'slowly' : 'never'
 }

@@ -54,6 +54,18 @@ export function successRateOf(window: HealthWindow, { minAttempts }: Pick<Health
   return attempts === 0 || attempts < minAttempts ? undefined : window.successes / attempts
 }
 
+/** Whether answers that are not in the window yet open a breaker that the window alone leaves closed. */
+export function tipsOver(
+  window: Pick<HealthWindow, 'successes' | 'failures'> | undefined,
+  newer: Pick<HealthWindow, 'successes' | 'failures'>,
+  { minAttempts, failureRate }: Pick<HealthRules, 'minAttempts' | 'failureRate'>,
+): boolean {
+  const fails = (successes: number, failures: number) =>
+    successes + failures >= minAttempts && failures >= failureRate * (successes + failures)
+  const { successes, failures } = window ?? { successes: 0, failures: 0 }
+  return fails(successes + newer.successes, failures + newer.failures) && !fails(successes, failures)
+}
+
 /**
  * The response time that a share of requests did not exceed, in milliseconds, as exact as the classes are; undefined without
  * requests. What is over the last bound counts as twice of it.

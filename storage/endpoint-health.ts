@@ -1,5 +1,15 @@
 import type { Logger } from 'pino'
-import { LATENCY_BOUNDS_MS, latencyClassOf, RECENT_SLOTS, SLOT_MS, SLOTS, tallyOf, type HealthWindow } from '../domain/health.ts'
+import {
+  LATENCY_BOUNDS_MS,
+  latencyClassOf,
+  RECENT_SLOTS,
+  SLOT_MS,
+  SLOTS,
+  tallyOf,
+  tipsOver,
+  type HealthRules,
+  type HealthWindow,
+} from '../domain/health.ts'
 import type { AttemptOutcome } from '../domain/outcome.ts'
 import { isPassingFault } from './faults.ts'
 import type { Pool, Queryable } from './pool.ts'
@@ -22,6 +32,12 @@ export interface EndpointHealth {
   begin(endpoint: Named): (outcome: AttemptOutcome) => void
   /** The shared window, as of the last time that this process added to it; undefined where it has not sent to the endpoint. */
   window(endpointId: string): HealthWindow | undefined
+  /**
+   * Where what is not shared yet makes an endpoint's failures too many it is shared at once, so that no burst goes to an
+   * endpoint that has just failed.
+   * @returns after it was judged; undefined, without any I/O, where there is no need
+   */
+  tipping(endpointId: string): Promise<void> | undefined
   /** Adds what is left, and stops. */
   stop(): Promise<void>
 }
@@ -29,6 +45,7 @@ export interface EndpointHealth {
 export interface EndpointHealthDependencies {
   readonly pool: Pool
   readonly log: Logger
+  readonly health: Pick<HealthRules, 'minAttempts' | 'failureRate'>
   /** Given the windows of all endpoints that were added to, after each write; the next write waits for it. */
   readonly onWindows: (windows: readonly EndpointWindow[]) => Promise<void>
 }
@@ -92,34 +109,32 @@ export function createEndpointHealth(deps: EndpointHealthDependencies): Endpoint
     flushing = undefined
     if (pending.size > 0) schedule(URGENT_MS)
   }
-  const slotOf = (endpoint: Named, epoch: number): { one: Pending; slot: number[] } => {
-    let one = pending.get(endpoint.id)
-    if (one === undefined) {
-      one = { appId: endpoint.appId, slots: new Map(), succeeded: false, failures: 0, failingSinceMs: 0 }
-      pending.set(endpoint.id, one)
-    }
-    let slot = one.slots.get(epoch)
-    if (slot === undefined) {
-      slot = Array<number>(COUNTERS.length).fill(0)
-      one.slots.set(epoch, slot)
-    }
-    return { one, slot }
+  let sharing: Promise<void> | undefined
+  const shareNow = async () => {
+    while (flushing !== undefined) await flushing
+    await flush()
   }
   return {
     begin(endpoint) {
       const begunIn = Math.floor(Date.now() / SLOT_MS)
-      slotOf(endpoint, begunIn).slot[IN_FLIGHT]!++
+      slotOf(pending, endpoint, begunIn).slot[IN_FLIGHT]!++
       schedule(CALM_MS)
       return (outcome) => {
         const nowMs = Date.now()
         // Taken out of the slot that it was added to: what a process that died has left leaves with its slot.
-        slotOf(endpoint, begunIn).slot[IN_FLIGHT]!--
+        slotOf(pending, endpoint, begunIn).slot[IN_FLIGHT]!--
         const said = tallyOf(outcome)
-        if (said !== undefined) count(slotOf(endpoint, Math.floor(nowMs / SLOT_MS)), said, outcome.durationMs, nowMs)
+        if (said !== undefined) count(slotOf(pending, endpoint, Math.floor(nowMs / SLOT_MS)), said, outcome.durationMs, nowMs)
         schedule(said?.success === false ? URGENT_MS : CALM_MS)
       }
     },
     window: (endpointId) => windows.get(endpointId),
+    tipping(endpointId) {
+      const one = pending.get(endpointId)
+      if (one === undefined || one.failures === 0 || !tipsOver(windows.get(endpointId), totalOf(one), deps.health)) return undefined
+      sharing ??= shareNow().finally(() => (sharing = undefined))
+      return sharing
+    },
     async stop() {
       await flushing
       clearTimeout(timer)
@@ -143,6 +158,29 @@ function count(
     one.succeeded = true
     one.failures = 0
   } else if (one.failures++ === 0) one.failingSinceMs = nowMs
+}
+
+function slotOf(pending: Map<string, Pending>, endpoint: Named, epoch: number): { one: Pending; slot: number[] } {
+  let one = pending.get(endpoint.id)
+  if (one === undefined) {
+    one = { appId: endpoint.appId, slots: new Map(), succeeded: false, failures: 0, failingSinceMs: 0 }
+    pending.set(endpoint.id, one)
+  }
+  let slot = one.slots.get(epoch)
+  if (slot === undefined) {
+    slot = Array<number>(COUNTERS.length).fill(0)
+    one.slots.set(epoch, slot)
+  }
+  return { one, slot }
+}
+
+function totalOf({ slots }: Pending): { successes: number; failures: number } {
+  let [successes, failures] = [0, 0]
+  for (const slot of slots.values()) {
+    successes += slot[SUCCESSES]!
+    failures += slot[FAILURES]!
+  }
+  return { successes, failures }
 }
 
 /** Puts counts back that could not be written, under those that came since. */

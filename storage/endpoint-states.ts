@@ -12,8 +12,8 @@ const RETRY_LOAD_MS = 500
 export interface EndpointStates {
   get(endpointId: string): EndpointState | undefined
   all(): Iterable<EndpointState>
-  /** An endpoint's state was changed: it is read again. */
-  changed(endpointId: string): void
+  /** An endpoint's state was changed. @returns after it was read again, or could not be */
+  changed(endpointId: string): Promise<void>
   /** Changes may have been missed: all are read again. */
   reload(): void
   stop(): Promise<void>
@@ -39,21 +39,22 @@ export async function createEndpointStates({ pool, log }: { pool: Pool; log: Log
       } catch (error) {
         all = true
         log.warn({ err: error }, 'endpoint-states.not-read')
-        retry = setTimeout(ask, RETRY_LOAD_MS)
+        retry = setTimeout(() => void ask(), RETRY_LOAD_MS)
         return
       }
     }
   }
-  const ask = () => {
+  const ask = (): Promise<void> => {
     refreshing ??= refresh().finally(() => {
       refreshing = undefined
       // Something was asked for between the last look and now.
-      if (stale.size > 0) ask()
+      if (stale.size > 0) void ask()
     })
+    return refreshing
   }
   const reload = () => {
     all = true
-    ask()
+    void ask()
   }
   apply(states, undefined, await readEndpointStates(pool))
   const timer = setInterval(reload, RELOAD_EVERY_MS)
@@ -62,7 +63,7 @@ export async function createEndpointStates({ pool, log }: { pool: Pool; log: Log
     all: () => states.values(),
     changed(endpointId) {
       stale.add(endpointId)
-      ask()
+      return ask()
     },
     reload,
     async stop() {

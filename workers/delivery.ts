@@ -94,7 +94,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
 function startHealth(parts: Parts, options: WorkersOptions, stack: Stack) {
   const rules = parts.config.endpointHealth
   const shared = { ...parts, ...rules }
-  const health = createEndpointHealth({ ...parts, onWindows: createHealthWatch(shared) })
+  const health = createEndpointHealth({ ...parts, health: rules.health, onWindows: createHealthWatch(shared) })
   stack.push(() => health.stop())
   if (options.bundle !== undefined) {
     const sweep = startHealthSweep(parts)

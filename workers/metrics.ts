@@ -58,6 +58,11 @@ export function createMetrics(states: EndpointStates): Metrics {
     }),
     held: (admission) => ({
       ...admission,
+      look(endpoint, purpose) {
+        const one = admission.look(endpoint, purpose)
+        if (one !== undefined) held.inc({ reason: one.reason })
+        return one
+      },
       check(endpoint, purpose) {
         const checked = admission.check(endpoint, purpose)
         return checked?.then((one) => {

@@ -122,7 +122,7 @@ function listenForChanges(parts: Parts, dispatcher: Dispatcher | undefined, stac
     [OPERATIONAL_CHANNEL]: () => operational.forgetAll(),
     [EXPUNGED_CHANNEL]: (messageId: string) => void messages.delete(messageId),
     [ERASED_CHANNEL]: (appId: string) => forgetMessagesOf(messages, appId),
-    [ENDPOINT_STATE_CHANNEL]: (endpointId: string) => states.changed(endpointId),
+    [ENDPOINT_STATE_CHANNEL]: (endpointId: string) => void states.changed(endpointId),
     [QUEUE_CHANNEL]: (endpointId: string) => hints.tell(endpointId),
     [TOKENS_CHANNEL]: () => revocations.changed(),
     ...(dispatcher === undefined ? {} : { [OUTBOX_CHANNEL]: () => dispatcher.wake() }),

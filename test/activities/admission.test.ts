@@ -53,7 +53,7 @@ test('while a breaker is open nobody is admitted before its end, and while it is
   const broken = await endpoint(null)
   await openBreaker(storage.pool, broken.id, 60_000, { successRate: 0 })
   const until = async (breaker: string) => {
-    states.changed(broken.id)
+    void states.changed(broken.id)
     while (states.get(broken.id)?.breaker !== breaker) await new Promise((resolve) => setImmediate(resolve))
   }
   await until('open')

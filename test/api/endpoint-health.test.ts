@@ -39,7 +39,12 @@ test('the health of an endpoint that nothing was sent to is empty, and its break
 
 test('health shows what workers have counted', async () => {
   const endpointId = await createEndpoint()
-  const health = createEndpointHealth({ pool: api.pool, log: pino({ level: 'silent' }), onWindows: () => Promise.resolve() })
+  const health = createEndpointHealth({
+    pool: api.pool,
+    health: { minAttempts: 20, failureRate: 0.5 },
+    log: pino({ level: 'silent' }),
+    onWindows: () => Promise.resolve(),
+  })
   const answer = (statusCode: number, durationMs: number) =>
     health.begin({ id: endpointId, appId })({ kind: statusCode === 200 ? 'delivered' : 'rejected', statusCode, body: '', durationMs })
   for (let i = 0; i < 30; i++) answer(200, 20)

@@ -9,6 +9,7 @@ import {
   percentileMs,
   successRateOf,
   tallyOf,
+  tipsOver,
   type HealthRules,
   type HealthWindow,
   type Standing,
@@ -134,4 +135,16 @@ test('who fails for four days is warned, a day after that disabled, and nobody w
   assert.deepEqual(at(30.9, 30), [])
   assert.deepEqual(at(31.1, 30), ['disable'])
   assert.equal(disabledAtMs(0, 30 * DAY_MS, RULES), 31 * DAY_MS)
+})
+
+test('whatever is counted, newer answers tip over exactly what they make fail and what did not fail before', () => {
+  const counts = fc.record({ successes: fc.nat(60), failures: fc.nat(60) })
+  const opens = (window: { successes: number; failures: number }) =>
+    judge(windowOf(window), STANDING, RULES, Date.now()).some(({ kind }) => kind === 'open')
+  fc.assert(
+    fc.property(counts, counts, (window, newer) => {
+      const together = { successes: window.successes + newer.successes, failures: window.failures + newer.failures }
+      assert.equal(tipsOver(window, newer, RULES), opens(together) && !opens(window))
+    }),
+  )
 })

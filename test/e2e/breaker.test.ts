@@ -14,11 +14,11 @@ const FEW = 30
 let service: TestService
 let receiver: Receiver
 let pool: Pool
-/** What `/hook` answers. */
+/** What `/hook` and `/burst` answer. */
 let status = 500
 
 before(async () => {
-  receiver = await startReceiver((one) => ({ status: one.path === '/hook' ? status : 200 }))
+  receiver = await startReceiver((one) => ({ status: one.path === '/hook' || one.path === '/burst' ? status : 200 }))
   service = await startTestService({
     env: { TIDINGS_RETRY_TIME_SCALE: '0.01', TIDINGS_BREAKER_OPEN_MS: String(OPEN_MS * 100), TIDINGS_RAMP_DOUBLE_MS: '1000' },
   })
@@ -145,4 +145,19 @@ test('an endpoint that says that it has too much to do gets less, and all of it 
   const arrived = (await busy.waitFor(before + 6)).slice(before).map((one) => one.atMs)
   // One a second.
   assert.ok(mostInASecond(arrived) <= 3, `${mostInASecond(arrived)} in a second`)
+})
+
+test('a burst to an endpoint that fails stops as soon as the failures are too many', async (t) => {
+  const { id: appId } = await service.svix.application.create({ name: 'burst' })
+  const { id: endpointId } = await service.svix.endpoint.create(appId, { url: `${receiver.url}/burst` })
+  status = 500
+  await publish(appId, 400)
+  await eventually(
+    () => parked(endpointId),
+    (count) => count >= 380,
+  )
+  const requests = receiver.received.filter((one) => one.path === '/burst').length
+  t.diagnostic(`${requests} requests for 400 messages`)
+  // 20 are judged; what was on its way then has gone.
+  assert.ok(requests >= 20 && requests <= 40, `${requests} requests`)
 })

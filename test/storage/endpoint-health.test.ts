@@ -9,6 +9,7 @@ import { createStorage, type Storage } from './rows.ts'
 let storage: Storage
 const running: EndpointHealth[] = []
 const log = pino({ level: 'silent' })
+const RULES = { minAttempts: 20, failureRate: 0.5 }
 const ENDPOINT = { id: 'ep_1', appId: 'app_1' }
 
 before(async () => {
@@ -21,7 +22,12 @@ afterEach(async () => {
 after(() => storage.drop())
 
 function processHealth(onWindows: (windows: readonly EndpointWindow[]) => void = () => undefined): EndpointHealth {
-  const health = createEndpointHealth({ pool: storage.pool, log, onWindows: (windows) => Promise.resolve(onWindows(windows)) })
+  const health = createEndpointHealth({
+    pool: storage.pool,
+    log,
+    health: RULES,
+    onWindows: (windows) => Promise.resolve(onWindows(windows)),
+  })
   running.push(health)
   return health
 }
@@ -138,6 +144,7 @@ test('counts that cannot be written for now are written later', async () => {
       },
     }),
     log,
+    health: RULES,
     onWindows: () => Promise.resolve(),
   })
   running.push(failing)
@@ -156,6 +163,7 @@ test('what is counted while a write takes long is written after it', async () =>
   const health = createEndpointHealth({
     pool: storage.pool,
     log,
+    health: RULES,
     onWindows: async () => {
       writes++
       begun()
@@ -174,4 +182,16 @@ test('what is counted while a write takes long is written after it', async () =>
     (count) => count === 2,
   )
   assert.equal((await readHealth(storage.pool, ENDPOINT.id)).failures, 2)
+})
+
+test('failures that become too many are shared at once, and only then', async () => {
+  const judged: number[] = []
+  const health = processHealth((windows) => judged.push(...windows.map(({ window }) => window.failures)))
+  for (let i = 0; i < RULES.minAttempts - 1; i++) health.begin(ENDPOINT)(answer(500))
+  assert.equal(health.tipping(ENDPOINT.id), undefined)
+  health.begin(ENDPOINT)(answer(500))
+  await health.tipping(ENDPOINT.id)
+  assert.deepEqual(judged, [RULES.minAttempts])
+  health.begin(ENDPOINT)(answer(500))
+  assert.equal(health.tipping(ENDPOINT.id), undefined)
 })

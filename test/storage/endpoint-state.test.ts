@@ -152,7 +152,7 @@ test('every process knows of a change in under a second, and of all states when 
   const states = await createEndpointStates({ pool: storage.pool, log: pino({ level: 'silent' }) })
   assert.equal(states.get(other)?.breaker, 'open')
   const { promise: heard, resolve } = Promise.withResolvers<void>()
-  const listener = listen(storage.url, { [ENDPOINT_STATE_CHANNEL]: (id) => states.changed(id) }, resolve)
+  const listener = listen(storage.url, { [ENDPOINT_STATE_CHANNEL]: (id) => void states.changed(id) }, resolve)
   await heard
   await open()
   await eventually(
