@@ -64,17 +64,17 @@ export interface ActivityDependencies {
 
 /** All that workflows ask for. Each kind of worker registers them all; task queues decide what it gets. */
 export function createActivities(deps: ActivityDependencies) {
-  const { laneRequests } = deps
+  const { laneRequests, priorityWeights: weights } = deps
   const slow = createSlowEndpoints(deps.states)
   const attempts = { ...deps, disableEndpoint: (endpointId: string, appId: string) => disableEndpoint(deps.pool, endpointId, appId) }
   const makeAttempt = createMakeAttempt(attempts)
-  const retrySlots = createRequestSlots({ startingLimit: 2, max: laneRequests.retry })
+  const retrySlots = createRequestSlots({ weights, startingLimit: 2, max: laneRequests.retry })
   const sendRetry = createLaneSender(retrySlots, makeAttempt, slow)
   const gated = (slots: RequestSlots) => createGatedSender(slots, makeAttempt, { slow, gate: deps })
   const drainQueue = createQueueDrain({ ...attempts, slots: retrySlots })
   const senders = {
-    fast: gated(createRequestSlots({ isSlow: (endpointId) => slow.has(endpointId), startingLimit: 1, max: laneRequests.fast })),
-    slow: gated(createRequestSlots({ startingLimit: 5, max: laneRequests.slow })),
+    fast: gated(createRequestSlots({ weights, isSlow: (endpointId) => slow.has(endpointId), startingLimit: 1, max: laneRequests.fast })),
+    slow: gated(createRequestSlots({ weights, startingLimit: 5, max: laneRequests.slow })),
     retry: gated(retrySlots),
   }
   const inFlight = createInFlight()

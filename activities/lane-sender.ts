@@ -1,6 +1,7 @@
 import { tallyOf } from '../domain/health.ts'
 import { QUICK_MS, SLOW_ABOVE_MS } from '../domain/lanes.ts'
 import type { AttemptOutcome } from '../domain/outcome.ts'
+import { combine, DEFAULT_PRIORITY } from '../domain/priority.ts'
 import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { Recorder } from '../storage/recorder.ts'
 import type { Admission, Held } from './admission.ts'
@@ -60,8 +61,8 @@ export function createGatedSender(
   }
 }
 
-async function slotFor(slots: RequestSlots, { endpoint }: AttemptInput): Promise<Slot | Refusal> {
-  const granted = slots.acquire(endpoint.id, endpoint.host)
+async function slotFor(slots: RequestSlots, { endpoint, message }: AttemptInput): Promise<Slot | Refusal> {
+  const granted = slots.acquire(endpoint.id, endpoint.host, combine(message.priority ?? DEFAULT_PRIORITY, endpoint.priority))
   return granted instanceof Promise ? await granted : granted
 }
 

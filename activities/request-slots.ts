@@ -1,4 +1,6 @@
+import { createFairQueue, type FairQueue } from '../domain/fair-queue.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { DEFAULT_PRIORITY, DEFAULT_WEIGHTS, type Priority, type PriorityWeights } from '../domain/priority.ts'
 
 /** The right to have one request in flight. */
 export interface Slot {
@@ -20,7 +22,8 @@ export type Refusal = 'slow' | 'busy'
  * host's and not ten. In a lane that turns slow endpoints away an endpoint gets none while it is silent either.
  */
 export interface RequestSlots {
-  acquire(endpointId: string, host: string): Slot | Promise<Slot | Refusal> | Refusal
+  /** @param priority those who wait for one endpoint take turns by it */
+  acquire(endpointId: string, host: string, priority?: Priority): Slot | Promise<Slot | Refusal> | Refusal
 }
 
 export interface RequestSlotsOptions {
@@ -30,6 +33,7 @@ export interface RequestSlotsOptions {
   readonly startingLimit: number
   /** Requests in flight of all endpoints together. */
   readonly max?: number
+  readonly weights?: PriorityWeights
   readonly now?: () => number
 }
 
@@ -47,7 +51,7 @@ interface EndpointState {
   heldMs: number
   /** Requests detached and still unanswered. */
   silent: number
-  waiting: ((granted: Slot | Refusal) => void)[]
+  waiting: FairQueue<(granted: Slot | Refusal) => void>
 }
 
 interface HostState {
@@ -69,16 +73,16 @@ interface LaneState {
 }
 
 export function createRequestSlots(options: RequestSlotsOptions): RequestSlots {
-  const { max = LIMITS.requestsInFlightPerLane, now = Date.now } = options
+  const { max = LIMITS.requestsInFlightPerLane, weights = DEFAULT_WEIGHTS, now = Date.now } = options
   const lane: LaneState = { options, max, now, hosts: new Map(), endpoints: new Map(), blocked: new Set(), active: 0 }
   return {
-    acquire(endpointId, hostName) {
+    acquire(endpointId, hostName, priority = DEFAULT_PRIORITY) {
       const endpoint = endpointOf(lane, endpointId, hostName)
       if (options.isSlow !== undefined && (endpoint.silent > 0 || options.isSlow(endpointId))) return 'slow'
-      if (endpoint.waiting.length === 0 && hasRoom(lane, endpoint)) return grant(lane, endpoint)
+      if (endpoint.waiting.size === 0 && hasRoom(lane, endpoint)) return grant(lane, endpoint)
       if (options.isSlow !== undefined && waitMs(endpoint) > LONGEST_WAIT_MS) return 'busy'
       return new Promise((give) => {
-        endpoint.waiting.push(give)
+        endpoint.waiting.push(priority, give, weights[priority])
         endpoint.host.ring.add(endpoint)
         if (lane.active >= lane.max) lane.blocked.add(endpoint.host)
       })
@@ -87,7 +91,7 @@ export function createRequestSlots(options: RequestSlotsOptions): RequestSlots {
 }
 
 function waitMs(endpoint: EndpointState): number {
-  return (endpoint.waiting.length * endpoint.heldMs) / endpoint.limit
+  return (endpoint.waiting.size * endpoint.heldMs) / endpoint.limit
 }
 
 function hasRoom(lane: LaneState, endpoint: EndpointState): boolean {
@@ -143,8 +147,7 @@ function learn(lane: LaneState, endpoint: EndpointState, answered: Answered): vo
 
 function refuseWaiting(endpoint: EndpointState): void {
   endpoint.host.ring.delete(endpoint)
-  const refused = endpoint.waiting
-  endpoint.waiting = []
+  const refused = endpoint.waiting.take(Infinity)
   for (const give of refused) give('slow')
 }
 
@@ -170,11 +173,11 @@ function pumpHost(lane: LaneState, host: HostState): void {
     }
     if (!hasRoom(lane, endpoint)) continue
     host.ring.delete(endpoint)
-    const give = endpoint.waiting.shift()!
+    const [give] = endpoint.waiting.take(1)
     const slot = grant(lane, endpoint)
     // At the end of the ring: the next place is another endpoint's.
-    if (endpoint.waiting.length > 0) host.ring.add(endpoint)
-    give(slot)
+    if (endpoint.waiting.size > 0) host.ring.add(endpoint)
+    give!(slot)
   }
 }
 
@@ -193,7 +196,7 @@ function endpointOf(lane: LaneState, endpointId: string, hostName: string): Endp
     limit: lane.options.startingLimit,
     heldMs: 0,
     silent: 0,
-    waiting: [],
+    waiting: createFairQueue(),
   }
   lane.endpoints.set(endpointId, endpoint)
   return endpoint
@@ -201,7 +204,7 @@ function endpointOf(lane: LaneState, endpointId: string, hostName: string): Endp
 
 function forgetIdle(lane: LaneState): void {
   for (const [id, endpoint] of lane.endpoints) {
-    if (endpoint.active === 0 && endpoint.waiting.length === 0) lane.endpoints.delete(id)
+    if (endpoint.active === 0 && endpoint.waiting.size === 0) lane.endpoints.delete(id)
   }
   lane.hosts = new Map([...lane.endpoints.values()].map(({ host }) => [host.name, host]))
 }

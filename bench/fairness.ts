@@ -1,11 +1,14 @@
 /**
- * What a flood of one application costs another. `npm run bench:fairness -- [flood messages] [messages]` prints a table.
+ * What a flood costs somebody else. `npm run bench:fairness -- [flood messages] [messages]` prints two tables.
  *
- * A modest application publishes 20 messages a second, first alone, then again while another publishes its messages (20,000)
- * as fast as the API takes them. Both have one endpoint that answers at once, on different ports. Latency is from just
- * before the publish to the arrival at the sink. The aim: the modest one's p99 beside the flood within twice of that alone.
+ * First another application: a modest one publishes 20 messages a second, first alone, then while another publishes its
+ * messages (20,000) as fast as the API takes them. Then another priority: messages of high priority, 20 a second, alone and
+ * while half as many of medium and of low priority each are published as fast as that. All endpoints answer at once. Latency
+ * is from just before the publish to the arrival at the sink. The aims: p99 beside the flood within twice of that alone, and
+ * low priority not below 5 % of what arrives while all publish.
  */
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Priority } from '../domain/priority.ts'
 import { nowMs } from './clock.ts'
 import { arrivalMs, arrivalsOf, type Ledger } from './ledger.ts'
 import { startOwnService } from './own-service.ts'
@@ -31,65 +34,109 @@ interface Run {
   readonly run: string
   readonly ledger: Ledger
   readonly apps: readonly string[]
+  /** Messages whose numbers are given out. */
+  used: number
 }
 
-/** Publishes messages from a number on. @returns `nowMs()` of each just before its publish, or when it was due */
-async function publish(
-  { publisher, run, apps }: Run,
-  app: number,
-  from: number,
-  load: { count: number; perS?: number },
-): Promise<number[]> {
+interface Load {
+  readonly app: number
+  readonly count: number
+  readonly perS?: number
+  readonly publishers?: number
+  readonly priority?: Priority
+}
+
+/** What was published: numbers from `from` on, and `nowMs()` of each just before its publish, or when it was due. */
+interface Published {
+  readonly app: number
+  readonly from: number
+  readonly startsMs: readonly number[]
+}
+
+async function publish(run: Run, { app, count, perS, publishers = FLOOD_PUBLISHERS, priority }: Load): Promise<Published> {
+  const from = run.used
+  run.used += count
   const startsMs: number[] = []
-  const scenario = { messages: load.count, publishers: FLOOD_PUBLISHERS, ratePerS: load.perS }
-  await publishAll(scenario, nowMs(), async (n, dueMs) => {
+  await publishAll({ messages: count, publishers, ratePerS: perS }, nowMs(), async (n, dueMs) => {
     startsMs[n] = dueMs ?? nowMs()
-    await publisher.publish(apps[app]!, `${run}-${from + n}`, buildPayload(run, from + n, PAYLOAD_BYTES))
+    await run.publisher.publish(run.apps[app]!, `${run.run}-${from + n}`, buildPayload(run.run, from + n, PAYLOAD_BYTES), priority)
   })
-  return startsMs
+  return { app, from, startsMs }
 }
 
-async function latencies({ ledger }: Run, app: number, from: number, startsMs: readonly number[]): Promise<Distribution> {
+/** @returns `nowMs()` of the arrivals */
+async function arrivals({ ledger }: Run, { app, from, startsMs }: Published): Promise<number[]> {
   const missing = () => startsMs.filter((_, n) => arrivalsOf(ledger, app, from + n) === 0).length
   const endMs = nowMs() + GIVE_UP_MS
   while (missing() > 0 && nowMs() < endMs) await delay(POLL_MS)
   if (missing() > 0) throw new Error(`${missing()} messages did not arrive`)
-  return distributionOf(startsMs.map((startMs, n) => arrivalMs(ledger, app, from + n, 0) - startMs))
+  return startsMs.map((_, n) => arrivalMs(ledger, app, from + n, 0))
+}
+
+async function latencies(run: Run, published: Published): Promise<Distribution> {
+  const arrivedMs = await arrivals(run, published)
+  return distributionOf(published.startsMs.map((startMs, n) => arrivedMs[n]! - startMs))
 }
 
 function report(rows: readonly (readonly [string, Distribution])[]): void {
-  process.stdout.write('| application | messages | p50 ms | p99 ms | max ms |\n| --- | --- | --- | --- | --- |\n')
+  process.stdout.write('| messages of | number | p50 ms | p99 ms | max ms |\n| --- | --- | --- | --- | --- |\n')
   for (const [name, { n, p50_ms: p50, p99_ms: p99, max_ms: max }] of rows) {
     process.stdout.write(`| ${name} | ${n} | ${p50} | ${p99} | ${max} |\n`)
   }
+  const [[, alone], [, beside]] = rows as [(typeof rows)[0], (typeof rows)[0]]
+  process.stdout.write(`p99 beside the flood is ${(beside.p99_ms / alone.p99_ms).toFixed(2)} times that alone\n\n`)
+}
+
+/** Beside another application. */
+async function applications(run: Run): Promise<void> {
+  const modest = { app: MODEST, count: messages, perS: PER_S }
+  const alone = await latencies(run, await publish(run, modest))
+  const [beside, flooding] = await Promise.all([publish(run, modest), publish(run, { app: FLOOD, count: flood })])
+  report([
+    ['the modest application, alone', alone],
+    ['the modest application, beside the flood', await latencies(run, beside)],
+    ['the flood', await latencies(run, flooding)],
+  ])
+}
+
+/** Beside other priorities of the same application. */
+async function priorities(run: Run): Promise<void> {
+  const high = { app: MODEST, count: messages, perS: PER_S, priority: 'high' } as const
+  const half = { app: MODEST, count: flood / 2, publishers: FLOOD_PUBLISHERS / 2 }
+  const alone = await latencies(run, await publish(run, high))
+  const [beside, medium, low] = await Promise.all([
+    publish(run, high),
+    publish(run, { ...half, priority: 'medium' }),
+    publish(run, { ...half, priority: 'low' }),
+  ])
+  report([
+    ['high priority, alone', alone],
+    ['high priority, beside the others', await latencies(run, beside)],
+    ['medium priority', await latencies(run, medium)],
+    ['low priority', await latencies(run, low)],
+  ])
+  const [mediumMs, lowMs] = [await arrivals(run, medium), await arrivals(run, low)]
+  // Until one of them has nothing more to send.
+  const untilMs = Math.min(Math.max(...medium.startsMs), Math.max(...low.startsMs))
+  const count = (timesMs: readonly number[]) => timesMs.filter((ms) => ms <= untilMs).length
+  const share = count(lowMs) / (count(lowMs) + count(mediumMs))
+  process.stdout.write(`low priority had ${(100 * share).toFixed(0)} % of what arrived while both were published\n`)
 }
 
 async function measure(publisher: Publisher, sink: Awaited<ReturnType<typeof startSink>>): Promise<void> {
   const name = `fairness-${Date.now().toString(36)}`
-  const all = WARM_UP + 2 * messages + flood
+  const all = WARM_UP + 4 * messages + 2 * flood
   const behaviours = ['healthy', 'healthy'] as const
-  const scenario = { name, behaviours, messages: all, publishers: 1, payloadBytes: PAYLOAD_BYTES, silenceMs: 0, capMs: 0 }
-  const { ledger, urls } = await sink.begin(name, { ...scenario, hosts: 2 })
+  const scenario = { name, behaviours, messages: all, publishers: 1, payloadBytes: PAYLOAD_BYTES, silenceMs: 0, capMs: 0, hosts: 2 }
+  const { ledger, urls } = await sink.begin(name, scenario)
   const apps = []
   for (const [i, url] of urls.entries()) apps.push((await publisher.createApplication(`${name}-${i}`, [url])).id)
-  const run = { publisher, run: name, ledger, apps }
-  await latencies(run, MODEST, 0, await publish(run, MODEST, 0, { count: WARM_UP }))
-  await delay(SETTLE_MS)
-  const alone = await latencies(run, MODEST, WARM_UP, await publish(run, MODEST, WARM_UP, { count: messages, perS: PER_S }))
-  const fromModest = WARM_UP + messages
-  const fromFlood = fromModest + messages
-  const [besideMs, floodMs] = await Promise.all([
-    publish(run, MODEST, fromModest, { count: messages, perS: PER_S }),
-    publish(run, FLOOD, fromFlood, { count: flood }),
-  ])
-  const beside = await latencies(run, MODEST, fromModest, besideMs)
-  const flooding = await latencies(run, FLOOD, fromFlood, floodMs)
-  report([
-    ['modest, alone', alone],
-    ['modest, beside the flood', beside],
-    ['flood', flooding],
-  ])
-  process.stdout.write(`p99 beside the flood is ${(beside.p99_ms / alone.p99_ms).toFixed(2)} times that alone\n`)
+  const run = { publisher, run: name, ledger, apps, used: 0 }
+  await latencies(run, await publish(run, { app: MODEST, count: WARM_UP }))
+  for (const part of [applications, priorities]) {
+    await delay(SETTLE_MS)
+    await part(run)
+  }
 }
 
 const service = await startOwnService()

@@ -22,11 +22,19 @@ export const endpointHealth = z
     consecutiveFailures: count,
     failingSince: shownTime.nullable(),
     slowSince: shownTime.nullable(),
+    lane: z
+      .enum(['fast', 'slow'])
+      .meta({ description: 'Which lane its first attempts take; a worker that has seen it slow itself is up to half a second ahead' }),
     slowed: z.boolean().meta({ description: 'Whether it gets fewer requests for a while, because it said that it has too many' }),
   })
   .meta({ id: 'EndpointHealthOut' })
 
 const time = (ms: number | null | undefined) => (ms === null || ms === undefined ? null : new Date(ms).toISOString())
+
+const laneOf = (slowSinceMs: number | null) => ({
+  slowSince: time(slowSinceMs),
+  lane: slowSinceMs === null ? ('fast' as const) : ('slow' as const),
+})
 
 export function showHealth(window: HealthWindow, state: EndpointState | undefined, rules: HealthRules): z.output<typeof endpointHealth> {
   const percentile = (share: number) => Math.round(percentileMs(window.latencies, share) ?? 0)
@@ -45,7 +53,7 @@ export function showHealth(window: HealthWindow, state: EndpointState | undefine
     responseMs: window.successes + window.failures === 0 ? null : { p50: percentile(0.5), p95: percentile(0.95), p99: percentile(0.99) },
     consecutiveFailures: window.consecutiveFailures,
     failingSince: time(window.failingSinceMs),
-    slowSince: time(state?.slowSinceMs),
+    ...laneOf(state?.slowSinceMs ?? null),
     slowed: breaker === 'closed' && state !== undefined && state.ramp !== null && (state.untilMs ?? 0) > Date.now(),
   }
 }

@@ -243,3 +243,28 @@ test('whatever happens, no limit is exceeded, nobody waits for ever, and every p
     { numRuns: 150 },
   )
 })
+
+test('those who wait for one endpoint take turns by their priority, and the low ones are not left out', async () => {
+  const slots = fastLane()
+  warm(slots, 'a')
+  const { held } = fill(slots, 'a')
+  const order: string[] = []
+  const waiting = (['low', 'medium', 'high'] as const).flatMap((priority) =>
+    Array.from({ length: 13 }, () =>
+      Promise.resolve(slots.acquire('a', 'one', priority)).then((slot) => {
+        order.push(priority)
+        held.push(slot as Slot)
+      }),
+    ),
+  )
+  while (held.length > 0) {
+    held.shift()!.release('quickly')
+    await turn()
+  }
+  await Promise.all(waiting)
+  // One more waits first: of medium priority, from filling.
+  const first = order.slice(0, 13)
+  const count = (priority: string) => first.filter((one) => one === priority).length
+  assert.deepEqual([count('high'), count('low')], [8, 1])
+  assert.equal(order.length, 39)
+})

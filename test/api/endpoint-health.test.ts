@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import pino from 'pino'
 import { createEndpointHealth } from '../../storage/endpoint-health.ts'
-import { openBreaker } from '../../storage/endpoint-state.ts'
+import { beginSlowness, endSlowness, openBreaker } from '../../storage/endpoint-state.ts'
 import { startApi, type Harness } from './harness.ts'
 
 let api: Harness
@@ -33,6 +33,7 @@ test('the health of an endpoint that nothing was sent to is empty, and its break
     consecutiveFailures: 0,
     failingSince: null,
     slowSince: null,
+    lane: 'fast',
     slowed: false,
   })
 })
@@ -55,6 +56,18 @@ test('health shows what workers have counted', async () => {
   assert.deepEqual([json['successes'], json['failures'], json['rateLimited'], json['consecutiveFailures']], [30, 10, 10, 10])
   const { p50, p95, p99 } = json['responseMs'] as { p50: number; p95: number; p99: number }
   assert.ok(p50 > 10 && p50 <= 25 && p95 > 500 && p95 <= p99 && p99 <= 1000)
+})
+
+test('an endpoint that answers slowly is shown in the slow lane, and back in the fast one when that is over', async () => {
+  const endpointId = await createEndpoint()
+  const shown = async () => {
+    const { json } = await api.call('GET', `/app/${appId}/endpoint/${endpointId}/health`)
+    return [json['lane'], json['slowSince'] !== null]
+  }
+  await beginSlowness(api.pool, endpointId, 6000)
+  assert.deepEqual(await shown(), ['slow', true])
+  await endSlowness(api.pool, endpointId)
+  assert.deepEqual(await shown(), ['fast', false])
 })
 
 test('an open breaker is shown, its owner closes it by force, and the audit log has who', async () => {
