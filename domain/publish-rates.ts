@@ -1,11 +1,14 @@
-/** Tells who publishes much at the moment. Memory is bounded by the applications that published in the last two windows. */
+/**
+ * Tells who publishes much at the moment: applications, or their lines (`lineOf` of domain/priority.ts). Memory is bounded by
+ * who published in the last two windows.
+ */
 export interface PublishRates {
   /**
    * Counts a message.
-   * @returns whether its application publishes little: at most `MODEST_MAX` messages in this window and in the one before
+   * @returns whether `who` publishes little: at most `MODEST_MAX` messages in this window and in the one before
    */
-  count(appId: string, nowMs: number): boolean
-  /** Whether more than one application has published in this window or the one before. */
+  count(who: string, nowMs: number): boolean
+  /** Whether more than one has published in this window or the one before. */
   several(nowMs: number): boolean
 }
 
@@ -26,11 +29,11 @@ export function createPublishRates(): PublishRates {
     beganAtMs = nowMs
   }
   return {
-    count(appId, nowMs) {
+    count(who, nowMs) {
       turn(nowMs)
-      const messages = (current.get(appId) ?? 0) + 1
-      current.set(appId, messages)
-      return messages <= MODEST_MAX && (before.get(appId) ?? 0) <= MODEST_MAX
+      const messages = (current.get(who) ?? 0) + 1
+      current.set(who, messages)
+      return messages <= MODEST_MAX && (before.get(who) ?? 0) <= MODEST_MAX
     },
     several(nowMs) {
       turn(nowMs)

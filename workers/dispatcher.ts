@@ -70,8 +70,9 @@ export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
       const nowMs = Date.now()
       for (const message of messages) {
         const { appId, priority = DEFAULT_PRIORITY } = message
-        waiting.push(lineOf(appId, priority), toRow(message), weights[priority])
-        if (rates.count(appId, nowMs)) pace.hurry()
+        const line = lineOf(appId, priority)
+        waiting.push(line, toRow(message), weights[priority])
+        if (rates.count(line, nowMs)) pace.hurry()
       }
       running ??= run(() => Promise.resolve())
     },
