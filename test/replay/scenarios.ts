@@ -150,9 +150,11 @@ const parked: Scenario = async (stage) => {
 
 /** The mailbox waits for its breaker, probes, and releases the others along the ramp. */
 const breaker: Scenario = async (stage) => {
-  const { appId, endpointIds } = await subscribe(stage, ['/fail-3/breaker'])
+  const { appId, endpointIds } = await subscribe(stage, ['/fail-1/breaker'])
+  // No retry succeeds before the first attempts have opened the breaker.
+  await stage.pool.query(`UPDATE endpoint SET retry_schedule_ms = '{45000,45000}' WHERE id = ANY($1)`, [endpointIds])
   await publish(stage, appId, 25)
-  await stage.receiver.waitFor(100, { matches: (one) => one.path === '/fail-3/breaker' })
+  await stage.receiver.waitFor(50, { matches: (one) => one.path === '/fail-1/breaker', timeoutMs: 60_000 })
   return ended(stage, [mailboxWorkflowId(endpointIds[0]!)])
 }
 
