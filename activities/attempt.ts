@@ -43,7 +43,7 @@ export interface AttemptInput {
 export interface AttemptDependencies {
   readonly client: Pick<OutgoingClient, 'post'>
   readonly recorder: Recorder
-  readonly health: Pick<EndpointHealth, 'begin' | 'window' | 'failuresInARow'>
+  readonly health: Pick<EndpointHealth, 'begin' | 'window'>
   readonly healthRules: HealthRules
   readonly policy: RetryPolicy
   readonly retryTimeScale: number
@@ -190,9 +190,7 @@ function decide(deps: AttemptDependencies, input: AttemptInput, outcome: Attempt
     random: spreadOf(attempts, input.groupId, input.endpoint.id),
   })
   if (delayMs === undefined) return { state: 'dead', attempts }
-  // An activity that waits for an endpoint that answers nobody costs Temporal as much as one that delivers.
-  const failing = deps.health.failuresInARow(input.endpoint.id) >= deps.healthRules.parkAfterFailures
-  const parked = input.parkAlways === true || failing || delayMs > LIMITS.serverSideRetryMaxMs * deps.retryTimeScale
+  const parked = input.parkAlways === true || delayMs > LIMITS.serverSideRetryMaxMs * deps.retryTimeScale
   return { state: parked ? 'parked' : 'retrying', attempts, nextAtMs: Date.now() + delayMs }
 }
 

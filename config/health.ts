@@ -11,7 +11,6 @@ export const healthVariables = {
   TIDINGS_BREAKER_OPEN_MS: integer(100, 86_400_000, 300_000),
   TIDINGS_BREAKER_PROBE_PERCENT: integer(1, 100, 10),
   TIDINGS_BREAKER_PROBES: integer(1, 1000, 5),
-  TIDINGS_PARK_AFTER_FAILURES: integer(1, 1_000_000, 5),
   TIDINGS_RAMP_START: integer(1, 100_000, 10),
   TIDINGS_RAMP_DOUBLE_MS: integer(100, 3_600_000, 3000),
   TIDINGS_RAMP_FREE: integer(1, 1_000_000, 1000),
@@ -40,7 +39,6 @@ export function healthConfig(value: Values, scale: number): HealthConfig {
       minAttempts: value.TIDINGS_HEALTH_MIN_ATTEMPTS,
       failureRate,
       slowMs: value.TIDINGS_SLOW_MS,
-      parkAfterFailures: value.TIDINGS_PARK_AFTER_FAILURES,
       disableAfterMs: value.TIDINGS_DISABLE_AFTER_S * 1000,
     },
     breaker: {

@@ -37,8 +37,6 @@ export interface HealthRules {
   readonly failureRate: number
   /** A p95 above it makes an endpoint slow. */
   readonly slowMs: number
-  /** Failures in a row from which on an endpoint's retries wait in its mailbox, however short their delay. */
-  readonly parkAfterFailures: number
   /** How long an endpoint may fail before it is disabled. */
   readonly disableAfterMs: number
 }

@@ -32,8 +32,6 @@ export interface EndpointHealth {
   begin(endpoint: Named): (outcome: AttemptOutcome) => void
   /** The shared window, as of the last time that this process added to it; undefined where it has not sent to the endpoint. */
   window(endpointId: string): HealthWindow | undefined
-  /** Failures since the last success: the shared ones, and what this process has not shared yet. */
-  failuresInARow(endpointId: string): number
   /**
    * Where what is not shared yet makes an endpoint's failures too many it is shared at once, so that no burst goes to an
    * endpoint that has just failed.
@@ -131,11 +129,6 @@ export function createEndpointHealth(deps: EndpointHealthDependencies): Endpoint
       }
     },
     window: (endpointId) => windows.get(endpointId),
-    failuresInARow(endpointId) {
-      const one = pending.get(endpointId)
-      const shared = one?.succeeded === true ? 0 : (windows.get(endpointId)?.consecutiveFailures ?? 0)
-      return shared + (one?.failures ?? 0)
-    },
     tipping(endpointId) {
       const one = pending.get(endpointId)
       if (one === undefined || one.failures === 0 || !tipsOver(windows.get(endpointId), totalOf(one), deps.health)) return undefined

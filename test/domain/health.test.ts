@@ -16,7 +16,7 @@ import {
 } from '../../domain/health.ts'
 
 const DAY_MS = 86_400_000
-const RULES: HealthRules = { minAttempts: 20, failureRate: 0.5, slowMs: 5000, parkAfterFailures: 5, disableAfterMs: 5 * DAY_MS }
+const RULES: HealthRules = { minAttempts: 20, failureRate: 0.5, slowMs: 5000, disableAfterMs: 5 * DAY_MS }
 const STANDING: Standing = { breaker: 'closed', slowSinceMs: null, slowedFromMs: null }
 
 function windowOf(changes: Partial<HealthWindow> = {}): HealthWindow {
