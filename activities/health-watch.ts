@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import type { BreakerRules } from '../domain/breaker.ts'
 import { disabledAtMs, judge, percentileMs, SLOT_MS, type HealthRules, type Standing, type Verdict } from '../domain/health.ts'
 import { rampEndsMs, type RampRules } from '../domain/ramp.ts'
-import type { EndpointWindow } from '../storage/endpoint-health.ts'
+import type { EndpointWindow } from '../storage/endpoint-windows.ts'
 import { beginSlowness, disableEndpoint, endSlowness, openBreaker, slowDown, warnOfDisabling } from '../storage/endpoint-state.ts'
 import type { EndpointStates } from '../storage/endpoint-states.ts'
 import type { Pool } from '../storage/pool.ts'
@@ -38,7 +38,7 @@ function standingOf(states: EndpointStates, endpointId: string): Standing {
 
 async function act(
   deps: HealthWatchDependencies,
-  { endpointId, appId, window }: EndpointWindow,
+  { endpointId, appId, window, countsFromMs }: EndpointWindow,
   verdict: Verdict,
   nowMs: number,
 ): Promise<void> {
@@ -46,7 +46,7 @@ async function act(
   switch (verdict.kind) {
     case 'open': {
       const successRate = window.successes / (window.successes + window.failures)
-      if (!(await openBreaker(pool, endpointId, deps.breaker.openMs, { successRate }))) return
+      if (!(await openBreaker(pool, endpointId, deps.breaker.openMs, { successRate, countsFromMs }))) return
       log.warn({ endpointId, successRate }, 'breaker.opened')
       // This process sends to it just now, and need not wait for the notification.
       return deps.states.changed(endpointId)

@@ -23,6 +23,18 @@ export interface EndpointState {
   readonly ramp: Ramp | null
   /** Since when it answers so slowly that its owner was told. */
   readonly slowSinceMs: number | null
+  /** What was counted before says nothing of it any more. 0: everything counts. */
+  readonly countsFromMs: number
+}
+
+/** Whether an endpoint begins to count anew between two states that a process has heard of; it may have missed those between. */
+export function countsAnew(before: EndpointState | undefined, after: EndpointState | undefined): boolean {
+  if ((after?.countsFromMs ?? 0) > (before?.countsFromMs ?? 0)) return true
+  return isShut(before) && !isShut(after)
+}
+
+function isShut(state: EndpointState | undefined): boolean {
+  return state?.breaker === 'open' || state?.breaker === 'half-open'
 }
 
 export interface BreakerRules {

@@ -3,11 +3,13 @@ import type { OperationalEventType } from '../domain/operational.ts'
 import type { Ramp } from '../domain/ramp.ts'
 import { insertAuditEntry } from './audit-log.ts'
 import { notifyConfigChange } from './config-changes.ts'
-import { forgetWindow } from './endpoint-health.ts'
 import { notifyEndpointState, readEndpointStates } from './endpoint-states.ts'
+import { countsFromMsOf, forgetWindow } from './endpoint-windows.ts'
 import { tellOfEndpoint } from './operational-events.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 
+/** By then every process has read all states again. */
+const HEARD_WITHIN = `interval '1 minute'`
 /** What the audit log calls the service itself. */
 const TIDINGS = 'tidings'
 
@@ -61,9 +63,15 @@ export async function disableEndpoint(pool: Pool, endpointId: string, appId: str
 
 /**
  * Opens the breaker of a live endpoint that has one and whose breaker is closed or recovering.
+ * @param judged what it opens for; where `countsFromMs` is given it does not open if the endpoint has begun to count anew since
  * @returns whether it was this call that opened it
  */
-export async function openBreaker(pool: Pool, endpointId: string, openMs: number, facts: { successRate: number }): Promise<boolean> {
+export async function openBreaker(
+  pool: Pool,
+  endpointId: string,
+  openMs: number,
+  judged: { successRate: number; countsFromMs?: number },
+): Promise<boolean> {
   return inTransaction(pool, async (client) => {
     const opened = await change(
       client,
@@ -71,12 +79,13 @@ export async function openBreaker(pool: Pool, endpointId: string, openMs: number
       `INSERT INTO endpoint_state AS s (endpoint_id, app_id, breaker, until)
        SELECT id, app_id, 'open', now() + $2 * interval '1 ms' FROM endpoint WHERE id = $1 AND deleted_at IS NULL AND NOT disabled AND circuit_breaker
        ON CONFLICT (endpoint_id) DO UPDATE SET breaker = 'open', since = now(), until = excluded.until, probes = 0, ramp_rate = NULL, ramp_from = NULL
-       WHERE s.breaker IN ('closed', 'recovering')`,
+       WHERE s.breaker IN ('closed', 'recovering') AND ($3::float8 IS NULL OR $3 = ${countsFromMsOf('s')})`,
       openMs,
+      judged.countsFromMs,
     )
     if (!opened) return false
     await forgetWindow(client, endpointId)
-    await tellOwner(client, endpointId, 'endpoint.breaker.opened', { until: untilOf(openMs), ...facts })
+    await tellOwner(client, endpointId, 'endpoint.breaker.opened', { until: untilOf(openMs), successRate: judged.successRate })
     return true
   })
 }
@@ -125,20 +134,22 @@ export async function reopenBreaker(pool: Pool, endpointId: string, openMs: numb
 
 /** The probes went well: what waits is released along a ramp. */
 export async function beginRecovery(pool: Pool, endpointId: string, rate: number): Promise<void> {
-  await inTransaction(pool, (client) => recover(client, endpointId, rate, ['half-open']))
+  await inTransaction(pool, async (client) => {
+    if (await recover(client, endpointId, rate, ['half-open'])) await forgetWindow(client, endpointId)
+  })
 }
 
+/** The caller forgets the window last, so that what others add meanwhile goes with it. */
 async function recover(client: Queryable, endpointId: string, rate: number, from: readonly string[]): Promise<boolean> {
   const recovers = await change(
     client,
     endpointId,
-    `UPDATE endpoint_state SET breaker = 'recovering', since = now(), until = NULL, probes = 0, ramp_rate = $2, ramp_from = now()
+    `UPDATE endpoint_state SET breaker = 'recovering', since = now(), until = NULL, probes = 0, ramp_rate = $2, ramp_from = now(), counts_from = clock_timestamp()
      WHERE endpoint_id = $1 AND breaker = ANY($3::text[])`,
     rate,
     from,
   )
   if (!recovers) return false
-  await forgetWindow(client, endpointId)
   await tellOwner(client, endpointId, 'endpoint.breaker.closed')
   return true
 }
@@ -163,6 +174,7 @@ export async function forceClose(client: Queryable, endpointId: string, rate: nu
      ON CONFLICT (endpoint_id) DO UPDATE SET idle = false, wake_at = now()`,
     [endpointId],
   )
+  await forgetWindow(client, endpointId)
   return true
 }
 
@@ -243,7 +255,8 @@ export async function forgetStates(pool: Pool): Promise<void> {
   await inTransaction(pool, async (client) => {
     const gone = `NOT EXISTS (SELECT FROM endpoint e WHERE e.id = endpoint_id AND e.deleted_at IS NULL AND NOT e.disabled)`
     const { rows } = await client.query<{ endpoint_id: string }>(
-      `DELETE FROM endpoint_state WHERE ${gone} OR (breaker = 'closed' AND slow_since IS NULL AND (until IS NULL OR until < now()))
+      `DELETE FROM endpoint_state WHERE ${gone} OR (breaker = 'closed' AND slow_since IS NULL AND (until IS NULL OR until < now())
+         AND (counts_from IS NULL OR counts_from < now() - ${HEARD_WITHIN}))
        RETURNING endpoint_id`,
     )
     for (const { endpoint_id: endpointId } of rows) await notifyEndpointState(client, endpointId)

@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
-import type { BreakerState, EndpointState } from '../domain/breaker.ts'
+import { countsAnew, type BreakerState, type EndpointState } from '../domain/breaker.ts'
+import { countsFromMsOf } from './endpoint-windows.ts'
 import type { Pool, Queryable } from './pool.ts'
 
 /** Channel on which every process hears of changed endpoint states; the payload is the endpoint's id. */
@@ -16,6 +17,8 @@ export interface EndpointStates {
   changed(endpointId: string): Promise<void>
   /** Changes may have been missed: all are read again. */
   reload(): void
+  /** @param listen is told of each endpoint whose counts begin anew, as soon as this process has heard of it */
+  onForget(listen: (endpointId: string) => void): void
   stop(): Promise<void>
 }
 
@@ -23,6 +26,7 @@ export interface EndpointStates {
 export async function createEndpointStates({ pool, log }: { pool: Pool; log: Logger }): Promise<EndpointStates> {
   const states = new Map<string, EndpointState>()
   const stale = new Set<string>()
+  const listeners: ((endpointId: string) => void)[] = []
   let all = false
   let refreshing: Promise<void> | undefined
   let stopped = false
@@ -35,7 +39,7 @@ export async function createEndpointStates({ pool, log }: { pool: Pool; log: Log
       all = false
       stale.clear()
       try {
-        apply(states, ids, await readEndpointStates(pool, ids))
+        for (const id of apply(states, ids, await readEndpointStates(pool, ids))) for (const forget of listeners) forget(id)
       } catch (error) {
         all = true
         log.warn({ err: error }, 'endpoint-states.not-read')
@@ -66,6 +70,9 @@ export async function createEndpointStates({ pool, log }: { pool: Pool; log: Log
       return ask()
     },
     reload,
+    onForget(listen) {
+      listeners.push(listen)
+    },
     async stop() {
       stopped = true
       clearInterval(timer)
@@ -75,10 +82,13 @@ export async function createEndpointStates({ pool, log }: { pool: Pool; log: Log
   }
 }
 
-function apply(states: Map<string, EndpointState>, ids: readonly string[] | undefined, read: readonly EndpointState[]): void {
+/** @returns the endpoints whose counts begin anew */
+function apply(states: Map<string, EndpointState>, ids: readonly string[] | undefined, read: readonly EndpointState[]): string[] {
+  const before = new Map(states)
   if (ids === undefined) states.clear()
   else for (const id of ids) states.delete(id)
   for (const state of read) states.set(state.endpointId, state)
+  return (ids ?? [...new Set([...before.keys(), ...states.keys()])]).filter((id) => countsAnew(before.get(id), states.get(id)))
 }
 
 interface StateRow {
@@ -91,11 +101,12 @@ interface StateRow {
   ramp_rate: number | null
   ramp_from: Date | null
   slow_since: Date | null
+  counts_from_ms: number
 }
 
 /** @param ids only of these endpoints */
 export async function readEndpointStates(db: Queryable, ids?: readonly string[]): Promise<EndpointState[]> {
-  const columns = 'endpoint_id, app_id, breaker, since, until, probes, ramp_rate, ramp_from, slow_since'
+  const columns = `endpoint_id, app_id, breaker, since, until, probes, ramp_rate, ramp_from, slow_since, ${countsFromMsOf('endpoint_state')} AS counts_from_ms`
   const { rows } =
     ids === undefined
       ? await db.query<StateRow>(`SELECT ${columns} FROM endpoint_state`)
@@ -117,6 +128,7 @@ function toState(row: StateRow): EndpointState {
     probes: row.probes,
     ramp: row.ramp_rate === null || row.ramp_from === null ? null : { rate: row.ramp_rate, fromMs: row.ramp_from.getTime() },
     slowSinceMs: row.slow_since?.getTime() ?? null,
+    countsFromMs: row.counts_from_ms,
   }
 }
 

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Logger } from 'pino'
-import { forgetOldCounts } from '../storage/endpoint-health.ts'
+import { forgetOldCounts } from '../storage/endpoint-windows.ts'
 import { forgetStates } from '../storage/endpoint-state.ts'
 import type { Pool } from '../storage/pool.ts'
 

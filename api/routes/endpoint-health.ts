@@ -1,4 +1,4 @@
-import { readHealth } from '../../storage/endpoint-health.ts'
+import { readHealth } from '../../storage/endpoint-windows.ts'
 import { forceClose, readEndpointState } from '../../storage/endpoint-state.ts'
 import { changeConfiguration } from '../change.ts'
 import type { ApiDependencies } from '../dependencies.ts'

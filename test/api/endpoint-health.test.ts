@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import pino from 'pino'
 import { createEndpointHealth } from '../../storage/endpoint-health.ts'
+import { createEndpointStates } from '../../storage/endpoint-states.ts'
 import { beginSlowness, endSlowness, openBreaker } from '../../storage/endpoint-state.ts'
 import { startApi, type Harness } from './harness.ts'
 
@@ -40,10 +41,13 @@ test('the health of an endpoint that nothing was sent to is empty, and its break
 
 test('health shows what workers have counted', async () => {
   const endpointId = await createEndpoint()
+  const log = pino({ level: 'silent' })
+  const states = await createEndpointStates({ pool: api.pool, log })
   const health = createEndpointHealth({
     pool: api.pool,
+    states,
     health: { minAttempts: 20, failureRate: 0.5 },
-    log: pino({ level: 'silent' }),
+    log,
     onWindows: () => Promise.resolve(),
   })
   const answer = (statusCode: number, durationMs: number) =>
@@ -51,6 +55,7 @@ test('health shows what workers have counted', async () => {
   for (let i = 0; i < 30; i++) answer(200, 20)
   for (let i = 0; i < 10; i++) answer(429, 900)
   await health.stop()
+  await states.stop()
   const { json } = await api.call('GET', `/app/${appId}/endpoint/${endpointId}/health`)
   assert.equal(json['successRate'], 0.75)
   assert.deepEqual([json['successes'], json['failures'], json['rateLimited'], json['consecutiveFailures']], [30, 10, 10, 10])

@@ -15,6 +15,7 @@ function stateOf(changes: Partial<EndpointState>): EndpointState {
     probes: 0,
     ramp: null,
     slowSinceMs: null,
+    countsFromMs: 0,
     ...changes,
   }
 }

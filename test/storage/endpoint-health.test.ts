@@ -2,11 +2,14 @@ import assert from 'node:assert/strict'
 import { after, afterEach, before, test } from 'node:test'
 import pino from 'pino'
 import type { AttemptOutcome } from '../../domain/outcome.ts'
-import { createEndpointHealth, readHealth, type EndpointHealth, type EndpointWindow } from '../../storage/endpoint-health.ts'
+import { createEndpointHealth, type EndpointHealth } from '../../storage/endpoint-health.ts'
+import { createEndpointStates, type EndpointStates } from '../../storage/endpoint-states.ts'
+import { readHealth, type EndpointWindow } from '../../storage/endpoint-windows.ts'
 import { eventually } from '../support/eventually.ts'
 import { createStorage, type Storage } from './rows.ts'
 
 let storage: Storage
+let states: EndpointStates
 const running: EndpointHealth[] = []
 const log = pino({ level: 'silent' })
 const RULES = { minAttempts: 20, failureRate: 0.5 }
@@ -14,16 +17,21 @@ const ENDPOINT = { id: 'ep_1', appId: 'app_1' }
 
 before(async () => {
   storage = await createStorage()
+  states = await createEndpointStates({ pool: storage.pool, log })
 })
 afterEach(async () => {
   for (const one of running.splice(0)) await one.stop()
   await storage.pool.query('TRUNCATE endpoint_health, endpoint_failing')
 })
-after(() => storage.drop())
+after(async () => {
+  await states.stop()
+  await storage.drop()
+})
 
 function processHealth(onWindows: (windows: readonly EndpointWindow[]) => void = () => undefined): EndpointHealth {
   const health = createEndpointHealth({
     pool: storage.pool,
+    states,
     log,
     health: RULES,
     onWindows: (windows) => Promise.resolve(onWindows(windows)),
@@ -137,6 +145,7 @@ test('a window holds five minutes: older slots count no more, and are written ov
 test('counts that cannot be written for now are written later', async () => {
   let away = true
   const failing = createEndpointHealth({
+    states,
     pool: Object.assign(Object.create(storage.pool) as typeof storage.pool, {
       query: (...args: Parameters<typeof storage.pool.query>) => {
         if (away) return Promise.reject(Object.assign(new Error('away'), { code: 'ECONNREFUSED' }))
@@ -162,6 +171,7 @@ test('what is counted while a write takes long is written after it', async () =>
   let writes = 0
   const health = createEndpointHealth({
     pool: storage.pool,
+    states,
     log,
     health: RULES,
     onWindows: async () => {
