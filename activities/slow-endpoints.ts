@@ -11,8 +11,9 @@ export interface SlowEndpoints {
 // Who is forgotten is tried in the fast lane again.
 const REMEMBERED = 50_000
 
-export function createSlowEndpoints(states: Pick<EndpointStates, 'get'>): SlowEndpoints {
+export function createSlowEndpoints(states: Pick<EndpointStates, 'get' | 'onForget'>): SlowEndpoints {
   const known = new Map<string, Slowness>()
+  states.onForget((endpointId) => known.delete(endpointId))
   return {
     has(endpointId) {
       if ((states.get(endpointId)?.slowSinceMs ?? null) !== null) return true

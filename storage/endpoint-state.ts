@@ -179,6 +179,25 @@ export async function forceClose(client: Queryable, endpointId: string, rate: nu
 }
 
 /**
+ * Forgets all that was learnt of an endpoint, because its URL is another. What waits for its breaker is released along the ramp.
+ * Call it in the transaction that changes the URL.
+ * @returns whether its mailbox has something to do
+ */
+export async function beginAnew(client: Queryable, endpointId: string, rate: number): Promise<boolean> {
+  const released = await forceClose(client, endpointId, rate)
+  await change(
+    client,
+    endpointId,
+    `INSERT INTO endpoint_state AS s (endpoint_id, app_id, counts_from) SELECT id, app_id, clock_timestamp() FROM endpoint WHERE id = $1
+     ON CONFLICT (endpoint_id) DO UPDATE SET counts_from = clock_timestamp(), slow_since = NULL, until = NULL,
+       ramp_rate = CASE WHEN s.breaker = 'recovering' THEN s.ramp_rate END, ramp_from = CASE WHEN s.breaker = 'recovering' THEN s.ramp_from END`,
+  )
+  await client.query('DELETE FROM endpoint_failing WHERE endpoint_id = $1', [endpointId])
+  await forgetWindow(client, endpointId)
+  return released
+}
+
+/**
  * Ends a recovery, and a probing that went well, where nothing waits any more. Call it in the transaction that has found so and
  * holds the mailbox's row.
  */

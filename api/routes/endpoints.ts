@@ -17,6 +17,7 @@ import {
   type EndpointFields,
 } from '../../storage/endpoints.ts'
 import { missingEventTypes } from '../../storage/event-types.ts'
+import { beginAnew } from '../../storage/endpoint-state.ts'
 import { makeQueueDue } from '../../storage/mailbox-queue.ts'
 import type { Queryable } from '../../storage/pool.ts'
 import { changeConfiguration, changedFields, type Changed } from '../change.ts'
@@ -112,9 +113,29 @@ async function tellUpdate(changed: Changed, application: Application, before: En
   await changed({ operation, application, endpoint: after, fields: ['disabled'] })
 }
 
+interface Updated {
+  readonly before: Endpoint
+  readonly after: Endpoint
+  /** Whether what waited for its breaker may go, because it has another URL. */
+  readonly released: boolean
+}
+
+async function update(
+  { deps, application, changed }: { deps: ApiDependencies; application: Application; changed: Changed },
+  client: Queryable,
+  before: Endpoint,
+  fields: EndpointFields,
+): Promise<Updated> {
+  const after = await updateEndpoint(client, before.id, fields)
+  const released = before.url !== after.url && (await beginAnew(client, after.id, deps.config.endpointHealth.ramp.start))
+  await tellUpdate(changed, application, before, after)
+  return { before, after, released }
+}
+
 /** What waits goes on in the way that the endpoint has now, though its mailbox sleeps until the time that it had in the other. */
-async function wakeQueue(deps: ApiDependencies, before: Endpoint, after: Endpoint): Promise<void> {
-  if (isSameWay(before, after) || !(await makeQueueDue(deps.pool, after.id))) return
+async function wakeQueue(deps: ApiDependencies, { before, after, released }: Updated): Promise<void> {
+  const moved = !isSameWay(before, after) && (await makeQueueDue(deps.pool, after.id))
+  if (!moved && !released) return
   deps.wakeMailbox({ endpointId: after.id, wakeAtMs: Date.now() })
 }
 
@@ -155,12 +176,10 @@ async function put(call: Call<typeof endpointUpdate>): Promise<Reply> {
   const updated = await changeConfiguration(call, async (client, changed) => {
     const before = await findEndpoint(client, application.id, nameOf(path['endpoint_id']), { forUpdate: true })
     if (before === undefined) return undefined
-    const after = await updateEndpoint(client, before.id, fields)
-    await tellUpdate(changed, application, before, after)
-    return { before, after }
+    return update({ deps, application, changed }, client, before, fields)
   })
   if (updated !== undefined) {
-    await wakeQueue(deps, updated.before, updated.after)
+    await wakeQueue(deps, updated)
     return { status: 200, json: showEndpoint(updated.after) }
   }
   return { status: 201, json: showEndpoint(await createEndpoint(call, application, { fields, secret: newSecret(), headers: {} })) }
@@ -177,11 +196,9 @@ async function patch(call: Call<typeof endpointPatch>): Promise<Reply> {
     const fields = patchedEndpoint(before, changes, deps.cipher)
     requireTls(fields)
     requireBatchable(fields)
-    const after = await updateEndpoint(client, before.id, fields)
-    await tellUpdate(changed, application, before, after)
-    return { before, after }
+    return update({ deps, application, changed }, client, before, fields)
   })
-  await wakeQueue(deps, updated.before, updated.after)
+  await wakeQueue(deps, updated)
   return { status: 200, json: showEndpoint(updated.after) }
 }
 

@@ -92,6 +92,24 @@ test('an open breaker is shown, its owner closes it by force, and the audit log 
   assert.deepEqual(rows, [{ actor: api.orgId }])
 })
 
+test('another URL closes the breaker, and any other change leaves it open', async () => {
+  const endpointId = await createEndpoint()
+  const path = `/app/${appId}/endpoint/${endpointId}`
+  const breaker = async () => ((await api.call('GET', `${path}/health`)).json['breaker'] as { state: string }).state
+  const changes = [
+    ['PUT', { url: 'https://example.com/other' }],
+    ['PATCH', { url: 'https://example.com/third' }],
+  ] as const
+  for (const [method, change] of changes) {
+    await api.pool.query('DELETE FROM endpoint_state')
+    await openBreaker(api.pool, endpointId, 60_000, { successRate: 0 })
+    assert.equal((await api.call('PATCH', path, { description: `before ${method}` })).status, 200)
+    assert.equal(await breaker(), 'open')
+    assert.equal((await api.call(method, path, change)).status, 200)
+    assert.equal(await breaker(), 'recovering')
+  }
+})
+
 test('the breaker of an endpoint that is not there is not found', async () => {
   assert.equal((await api.call('POST', `/app/${appId}/endpoint/ep_nothing/breaker/close`)).status, 404)
   assert.equal((await api.call('GET', `/app/${appId}/endpoint/ep_nothing/health`)).status, 404)

@@ -108,6 +108,18 @@ test('its owner closes a breaker by force, and what waited is delivered', async 
   )
 })
 
+test('an endpoint that moves to a place that works gets there what waited for its breaker', async () => {
+  const { appId, endpointId, waiting } = await createOpen('/moved/from')
+  await first.svix.endpoint.patch(appId, endpointId, { url: `${receiver.url}/moved/to` })
+  await receiver.waitFor(30, { matches: (one) => one.path === '/moved/to' })
+  await eventually(
+    () => waiting(0),
+    (none) => none,
+  )
+  const { breaker } = await call('GET', `/app/${appId}/endpoint/${endpointId}/health`)
+  assert.notEqual(breaker.state, 'open')
+})
+
 test('the rate limit of an endpoint holds over all workers, and everything arrives', async (t) => {
   const { id: appId } = await first.svix.application.create({ name: 'limited' })
   await first.svix.endpoint.create(appId, { url: `${receiver.url}/limited`, throttleRate: 20 })

@@ -4,7 +4,7 @@ import pino from 'pino'
 import { newId } from '../../domain/ids.ts'
 import type { AttemptOutcome } from '../../domain/outcome.ts'
 import { createEndpointHealth, type EndpointHealth } from '../../storage/endpoint-health.ts'
-import { forceClose, openBreaker, readEndpointState } from '../../storage/endpoint-state.ts'
+import { beginAnew, forceClose, openBreaker, readEndpointState } from '../../storage/endpoint-state.ts'
 import { createEndpointStates, type EndpointStates } from '../../storage/endpoint-states.ts'
 import { readHealth, type EndpointWindow } from '../../storage/endpoint-windows.ts'
 import { inTransaction } from '../../storage/pool.ts'
@@ -78,6 +78,21 @@ test('a process that has not heard yet that a breaker was closed adds no answers
   await health.stop()
   const { failures, inFlight, consecutiveFailures } = await window()
   assert.deepEqual({ failures, inFlight, consecutiveFailures }, { failures: 0, inFlight: 0, consecutiveFailures: 0 })
+})
+
+test('failures at an endpoint that has another URL now count neither towards its breaker nor towards its disabling', async () => {
+  for (let i = 0; i < 10; i++) health.begin(endpoint)(FAILED)
+  await health.stop()
+  assert.equal((await window()).consecutiveFailures, 10)
+  health.begin(endpoint)(FAILED)
+  const onItsWay = health.begin(endpoint)
+  await inTransaction(storage.pool, (client) => beginAnew(client, endpoint.id, 10))
+  await states.changed(endpoint.id)
+  assert.equal(health.window(endpoint.id), undefined)
+  onItsWay(FAILED)
+  await health.stop()
+  const { failures, consecutiveFailures, failingSinceMs } = await window()
+  assert.deepEqual({ failures, consecutiveFailures, failingSinceMs }, { failures: 0, consecutiveFailures: 0, failingSinceMs: null })
 })
 
 test('counts that could not be written are not put back after the breaker was closed', async () => {

@@ -4,6 +4,7 @@ import pino from 'pino'
 import { newId } from '../../domain/ids.ts'
 import { settleMailbox } from '../../storage/deliveries.ts'
 import {
+  beginAnew,
   beginProbing,
   beginRecovery,
   beginSlowness,
@@ -131,6 +132,33 @@ test('a breaker that is closed by force makes what waited for it due, and nothin
   )
   assert.equal((await state())?.breaker, 'recovering')
   assert.equal(await inTransaction(storage.pool, (client) => forceClose(client, endpointId, 10)), false)
+})
+
+const anew = () => inTransaction(storage.pool, (client) => beginAnew(client, endpointId, 10))
+
+test('an endpoint with another URL begins anew: nothing is failing, slow or slowed, and what waits for its breaker is due', async () => {
+  await storage.pool.query(`INSERT INTO endpoint_failing VALUES ($1, 'app_1', 50, now() - interval '4 days', now())`, [endpointId])
+  await slowDown(storage.pool, endpointId, { rate: 3, fromMs: Date.now() }, Date.now() + 60_000)
+  await beginSlowness(storage.pool, endpointId, 6000)
+  assert.equal(await anew(), false)
+  const { breaker, ramp, slowSinceMs, untilMs } = (await state())!
+  assert.deepEqual({ breaker, ramp, slowSinceMs, untilMs }, { breaker: 'closed', ramp: null, slowSinceMs: null, untilMs: null })
+  assert.equal((await storage.pool.query('SELECT FROM endpoint_failing')).rowCount, 0)
+  await open(60_000)
+  await park((await state())!.untilMs!)
+  assert.equal(await anew(), true)
+  assert.deepEqual([(await state())?.breaker, (await state())?.ramp?.rate], ['recovering', 10])
+  const { rows } = await storage.pool.query<{ due: boolean }>('SELECT next_at <= now() AS due FROM delivery')
+  assert.deepEqual(rows, [{ due: true }])
+})
+
+test('that an endpoint begins anew is kept until every process has heard of it', async () => {
+  await anew()
+  await forgetStates(storage.pool)
+  assert.ok((await state())!.countsFromMs > 0)
+  await storage.pool.query("UPDATE endpoint_state SET counts_from = now() - interval '61 s'")
+  await forgetStates(storage.pool)
+  assert.equal(await state(), undefined)
 })
 
 test('slowing down lasts until its ramp has ended, slowness until it is over', async () => {
