@@ -1,5 +1,5 @@
-import { fanOutWorkflowId } from '../../domain/names.ts'
-import { expungeMessage, findGroupOfMessage, listMessages } from '../../storage/history/messages.ts'
+import { fanOutWorkflowId, mailboxWorkflowId } from '../../domain/names.ts'
+import { expungeMessage, findCarrierOfMessage, listMessages } from '../../storage/history/messages.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { flag, history } from '../parameters.ts'
 import { pageReply, readFlag, readHistory } from '../query.ts'
@@ -10,8 +10,9 @@ import { publishing } from './publish.ts'
 
 /** The workflow that carries the message: Postgres knows once anything was recorded, until then Temporal is asked. */
 async function workflowIdOf(deps: ApiDependencies, messageId: string): Promise<string | undefined> {
-  const groupId = await findGroupOfMessage(deps.pool, messageId)
-  return groupId === undefined ? deps.findFanOut(messageId) : fanOutWorkflowId(groupId)
+  const carrier = await findCarrierOfMessage(deps.pool, messageId)
+  if (carrier === undefined) return deps.findFanOut(messageId)
+  return 'groupId' in carrier ? fanOutWorkflowId(carrier.groupId) : mailboxWorkflowId(carrier.mailboxOf)
 }
 
 async function list({ deps, caller, path, query }: Call): Promise<Reply> {

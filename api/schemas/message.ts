@@ -78,10 +78,21 @@ const messageFields = {
   payload: z.record(z.string(), z.unknown()),
   timestamp: shownTime,
   deliverAt: shownTime.optional().meta({ description: 'When it is to be delivered, where that is not at once' }),
+  orderingKey: z.string().optional(),
+  priority: z
+    .enum(PRIORITIES)
+    .optional()
+    .meta({ description: `Where it is not \`${DEFAULT_PRIORITY}\`` }),
 }
 
 export const messageOut = z
-  .object({ ...messageFields, workflowId: z.string().optional().meta({ description: 'The Temporal workflow that delivers the message' }) })
+  .object({
+    ...messageFields,
+    workflowId: z
+      .string()
+      .optional()
+      .meta({ description: 'The Temporal workflow that delivers the message: a fan-out, or the mailbox of an endpoint that has a queue' }),
+  })
   .meta({ id: 'MessageOut' })
 export const messageList = listOf('MessageOut', messageOut)
 
@@ -155,6 +166,15 @@ export function payloadJson(payload: string | null | undefined): string {
   return JSON.stringify({ rawPayload: payload })
 }
 
+/** What the reference does not have is shown where it was asked for. */
+function showExtras({ deliverAt: time, orderingKey, priority }: StoredMessage) {
+  return {
+    deliverAt: time?.toISOString(),
+    orderingKey: orderingKey ?? undefined,
+    priority: priority === DEFAULT_PRIORITY ? undefined : priority,
+  }
+}
+
 /**
  * A message as JSON text, its payload copied as it is rather than parsed and written again.
  * @param json of the payload, an object
@@ -166,7 +186,7 @@ export function messageJson(message: StoredMessage, json: string, extra: Readonl
     eventId: message.eventId,
     channels: message.channels,
     timestamp: message.createdAt.toISOString(),
-    deliverAt: message.deliverAt?.toISOString(),
+    ...showExtras(message),
     ...extra,
   })
   return `{"payload":${json},${rest.slice(1)}`
@@ -180,7 +200,7 @@ export function showMessage(message: StoredMessage) {
     channels: message.channels,
     payload: parseKeepingNumbers(payloadJson(message.payload)) as Record<string, unknown>,
     timestamp: message.createdAt.toISOString(),
-    deliverAt: message.deliverAt?.toISOString(),
+    ...showExtras(message),
   }
 }
 

@@ -1,3 +1,5 @@
+import { TRIGGER_MANUAL } from '../../domain/outcome.ts'
+import type { Priority } from '../../domain/priority.ts'
 import { EXPUNGED_CHANNEL } from '../config-changes.ts'
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from '../page.ts'
 import type { Queryable } from '../pool.ts'
@@ -14,6 +16,8 @@ export interface StoredMessage {
   readonly createdAt: Date
   /** When it is, or was, to be delivered; null: at once. */
   readonly deliverAt?: Date | null | undefined
+  readonly orderingKey?: string | null | undefined
+  readonly priority?: Priority | undefined
 }
 
 /** Bounds and conditions of a history list. */
@@ -32,7 +36,7 @@ const LIVE_PAYLOAD = 'CASE WHEN m.expires_at > now() THEN m.payload END'
 /** @returns the columns of a message under the alias m */
 export function messageColumns(withPayload: boolean): string {
   const columns =
-    'm.id, m.app_id AS "appId", m.event_type AS "eventType", m.event_id AS "eventId", m.channels, m.created_at AS "createdAt", m.deliver_at AS "deliverAt"'
+    'm.id, m.app_id AS "appId", m.event_type AS "eventType", m.event_id AS "eventId", m.channels, m.created_at AS "createdAt", m.deliver_at AS "deliverAt", m.ordering_key AS "orderingKey", m.priority'
   return withPayload ? `${columns}, ${LIVE_PAYLOAD} AS payload` : columns
 }
 
@@ -115,18 +119,32 @@ export async function insertUnroutedMessage(
   )
 }
 
+/** What delivers a message: the fan-out of a group, or, where all of its endpoints have queues, the mailbox of one of them. */
+export type Carrier = { readonly groupId: string } | { readonly mailboxOf: string }
+
+// What is in a queue need not have been in a group: the group that it names has no fan-out then. Only what an endpoint with a
+// queue is sent by hand comes from a fan-out.
+const CARRIER = `
+SELECT coalesce(
+    (SELECT a.group_id FROM attempt a JOIN endpoint e ON e.id = a.endpoint_id
+     WHERE a.message_id = $1 AND (a.trigger = ${TRIGGER_MANUAL} OR (e.ordering = 'none' AND e.batching IS NULL)) ORDER BY a.id DESC LIMIT 1),
+    (SELECT group_id FROM outbox WHERE message_id = $1 AND group_id IS NOT NULL LIMIT 1),
+    (SELECT group_id FROM delivery WHERE message_id = $1 AND seq IS NULL LIMIT 1)) AS "groupId",
+  coalesce(
+    (SELECT endpoint_id FROM delivery WHERE message_id = $1 AND seq IS NOT NULL ORDER BY seq LIMIT 1),
+    (SELECT endpoint_id FROM attempt WHERE message_id = $1 ORDER BY id DESC LIMIT 1)) AS "mailboxOf"`
+
 /**
- * The group whose fan-out carries (or carried) the message: of its newest attempt, else of what waits in the outbox or as a delivery.
+ * What carries (or carried) the message: of its newest attempt, else of what waits in the outbox or as a delivery.
  * @returns undefined while no process has grouped it and nothing was attempted
  */
-export async function findGroupOfMessage(db: Queryable, messageId: string): Promise<string | undefined> {
-  const { rows } = await db.query<{ groupId: string | null }>({
-    name: 'message-group',
-    text: `SELECT coalesce(
-             (SELECT group_id FROM attempt WHERE message_id = $1 ORDER BY id DESC LIMIT 1),
-             (SELECT group_id FROM outbox WHERE message_id = $1 AND group_id IS NOT NULL LIMIT 1),
-             (SELECT group_id FROM delivery WHERE message_id = $1 LIMIT 1)) AS "groupId"`,
+export async function findCarrierOfMessage(db: Queryable, messageId: string): Promise<Carrier | undefined> {
+  const { rows } = await db.query<{ groupId: string | null; mailboxOf: string | null }>({
+    name: 'message-carrier',
+    text: CARRIER,
     values: [messageId],
   })
-  return rows[0]?.groupId ?? undefined
+  const { groupId, mailboxOf } = rows[0]!
+  if (groupId !== null) return { groupId }
+  return mailboxOf === null ? undefined : { mailboxOf }
 }

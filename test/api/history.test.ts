@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import { acceptMessages } from '../../storage/outbox.ts'
+import { newMessage } from '../storage/rows.ts'
 import { startApi, type Harness } from './harness.ts'
 import { createRecorded, type Recorded } from './recorded.ts'
 
@@ -113,6 +115,24 @@ test('attempted messages carry the state of their last attempt, and sending wher
   )
   await api.svix.endpoint.delete(app, target)
   assert.equal((await api.svix.messageAttempt.listAttemptedDestinations(app, waiting)).data[0]?.id, target)
+})
+
+test('a message whose endpoints have queues names the mailbox that delivers it, whatever group its delivery was given', async () => {
+  const shop = (await api.svix.application.create({ name: 'Queues' })).id
+  const { json: queued } = await api.call('POST', `/app/${shop}/endpoint`, { url: 'https://example.com/q', ordering: 'fifo' })
+  const workflowOf = async (id: string) => (await api.call('GET', `/app/${shop}/msg/${id}`)).json['workflowId']
+  const message = newMessage({ appId: shop })
+  const { id } = message
+  await acceptMessages(api.pool, [message], false, 0, [{ messageId: id, endpointId: queued.id, eager: false }])
+  assert.equal(await workflowOf(id), `mailbox/${queued.id}`)
+  await api.pool.query('DELETE FROM outbox WHERE message_id = $1', [id])
+  assert.equal(await workflowOf(id), `mailbox/${queued.id}`)
+  await attempt({ messageId: id, endpointId: queued.id })
+  await api.pool.query('DELETE FROM delivery WHERE message_id = $1', [id])
+  assert.equal(await workflowOf(id), `mailbox/${queued.id}`)
+  const { id: plain } = await api.svix.endpoint.create(shop, { url: 'https://example.com/p' })
+  await attempt({ messageId: id, endpointId: plain })
+  assert.equal(await workflowOf(id), `fan-out/${id}`)
 })
 
 test('a message tells its workflow from its attempt, its outbox row or its delivery', async () => {

@@ -96,6 +96,30 @@ test('numbers that JavaScript would round are delivered and shown as they were w
   for (const body of refused) assert.match(await request('POST', '/msg', body), /value_error/)
 })
 
+test('ordering key and priority are shown where they were given, in the answer and whenever the message is read', async () => {
+  const own = (await api.svix.application.create({ name: 'Extras' })).id
+  const shown = ({ orderingKey, priority }: Record<string, unknown>) => ({ orderingKey, priority })
+  const cases = [
+    [
+      { orderingKey: 'k', priority: 'high' },
+      { orderingKey: 'k', priority: 'high' },
+    ],
+    [{ priority: 'low' }, { orderingKey: undefined, priority: 'low' }],
+    [
+      { orderingKey: null, priority: 'medium' },
+      { orderingKey: undefined, priority: undefined },
+    ],
+    [{}, { orderingKey: undefined, priority: undefined }],
+  ] as const
+  for (const [given, expected] of cases) {
+    const { json } = await api.call('POST', `/app/${own}/msg`, { eventType: 'x', payload: {}, ...given })
+    assert.deepEqual(shown(json), expected)
+    assert.deepEqual(shown((await api.call('GET', `/app/${own}/msg/${json.id}`)).json), expected)
+    const { data } = (await api.call('GET', `/app/${own}/msg`)).json
+    assert.deepEqual(shown(data.find((one) => one.id === json.id)!), expected)
+  }
+})
+
 test('a raw payload is kept to the byte', async () => {
   const raw = '{"b" : 1,\n "a":2}'
   const { id } = await api.svix.message.create(app, messageInRaw('x', raw))
