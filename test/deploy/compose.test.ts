@@ -112,9 +112,22 @@ test('the server has the limits that groups of 100 need', () => {
   assert.deepEqual(settings['matching.enableFairness'], [{ value: true }])
 })
 
+interface ScrapeJob {
+  readonly job_name: string
+  readonly static_configs?: readonly { readonly targets: readonly string[] }[]
+  readonly dns_sd_configs?: readonly { readonly names: readonly string[]; readonly port: number }[]
+}
+
+const scrapeJobs = () => (parse(read('deploy/prometheus.yml')) as { scrape_configs: readonly ScrapeJob[] }).scrape_configs
+
+test('Prometheus scrapes every process of Tidings, on the port that each serves its metrics on', () => {
+  const [discovery] = scrapeJobs().find((job) => job.job_name === 'tidings')?.dns_sd_configs ?? []
+  assert.deepEqual([...discovery!.names].sort(), tidings.map(([name]) => name).sort())
+  for (const [name, { environment }] of tidings) assert.equal(environment?.['TIDINGS_METRICS_PORT'], String(discovery!.port), name)
+})
+
 test('Prometheus scrapes services of this file, and Grafana reads Prometheus', () => {
-  const { scrape_configs: jobs } = parse(read('deploy/prometheus.yml')) as { scrape_configs: { static_configs: { targets: string[] }[] }[] }
-  for (const target of jobs.flatMap((job) => job.static_configs.flatMap((config) => config.targets))) {
+  for (const target of scrapeJobs().flatMap(({ static_configs: targets = [] }) => targets.flatMap((config) => config.targets))) {
     const host = target.split(':')[0] ?? ''
     assert.ok(host === '127.0.0.1' || host in compose.services, host)
   }
