@@ -78,6 +78,7 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
 ON CONFLICT DO NOTHING`
 
 // Rows are locked in the order of their keys, so that two workers that write the same ones do not wait in a ring.
+// A mailbox is woken where it is idle, or would wake too late: not by each of those that wait for the same end of a breaker.
 // A delivery that was cancelled while its attempt was under way is not begun again by that attempt's failure.
 const WRITE_CHANGES = `
 WITH attempts AS (${WRITE_SUCCESSES.replace('WITH gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[]))', '')}),
@@ -99,13 +100,11 @@ waiting AS (
 ), boxes AS (
   INSERT INTO mailbox (endpoint_id, idle, wake_at)
   SELECT endpoint_id, false, to_timestamp(min(next_ms) / 1000) FROM waiting WHERE state = 'parked' GROUP BY endpoint_id ORDER BY endpoint_id
-  ON CONFLICT (endpoint_id) DO UPDATE SET idle = false,
-    wake_at = CASE WHEN mailbox.idle OR mailbox.wake_at > excluded.wake_at THEN excluded.wake_at ELSE mailbox.wake_at END
-  RETURNING endpoint_id, wake_at
+  ON CONFLICT (endpoint_id) DO UPDATE SET idle = false, wake_at = excluded.wake_at
+  WHERE mailbox.idle OR mailbox.wake_at IS NULL OR mailbox.wake_at > excluded.wake_at
+  RETURNING endpoint_id
 )
-SELECT boxes.endpoint_id FROM boxes
-JOIN (SELECT endpoint_id, to_timestamp(min(next_ms) / 1000) AS wake_at FROM waiting WHERE state = 'parked' GROUP BY endpoint_id) asked
-  USING (endpoint_id, wake_at)`
+SELECT endpoint_id FROM boxes`
 
 async function writeRecords(db: Queryable, records: readonly Record[], groups: readonly string[]): Promise<MailboxWake[]> {
   const attempts = attemptColumns(records)

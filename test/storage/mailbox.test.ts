@@ -88,6 +88,19 @@ test('what is parked while the mailbox goes to sleep always wakes it', async () 
   assert.equal(drained, 600)
 })
 
+test('of many that wait for the same time only the first wakes the mailbox, also after it has looked', async () => {
+  const wakes: MailboxWake[] = []
+  const recorder = createRecorder({ pool: storage.pool, onWake: (wake) => void wakes.push(wake) })
+  const nextAtMs = Date.now() + 60_000
+  for (let i = 0; i < 5; i++) await recorder.record(parkedUntil(nextAtMs))
+  assert.deepEqual(wakes, [{ endpointId: 'ep_1', wakeAtMs: nextAtMs }])
+  assert.equal(await settleMailbox(storage.pool, 'ep_1'), nextAtMs)
+  await recorder.record(parkedUntil(nextAtMs))
+  assert.equal(wakes.length, 1)
+  await recorder.record(parkedUntil(nextAtMs - 1))
+  assert.equal(wakes.length, 2)
+})
+
 test('settling and parking at once never leaves a parked delivery in a sleeping mailbox without a wake', async () => {
   for (let i = 0; i < 150; i++) {
     const wakes: MailboxWake[] = []
