@@ -8,6 +8,8 @@ import { countsFromMsOf, forgetWindow } from './endpoint-windows.ts'
 import { tellOfEndpoint } from './operational-events.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 
+/** In whole milliseconds, as what is parked until then has it: otherwise its mailbox would be told each time that it wakes too late. */
+const END = `date_trunc('milliseconds', now() + $2 * interval '1 ms')`
 /** By then every process has read all states again. */
 const HEARD_WITHIN = `interval '1 minute'`
 /** What the audit log calls the service itself. */
@@ -77,7 +79,7 @@ export async function openBreaker(
       client,
       endpointId,
       `INSERT INTO endpoint_state AS s (endpoint_id, app_id, breaker, until)
-       SELECT id, app_id, 'open', now() + $2 * interval '1 ms' FROM endpoint WHERE id = $1 AND deleted_at IS NULL AND NOT disabled AND circuit_breaker
+       SELECT id, app_id, 'open', ${END} FROM endpoint WHERE id = $1 AND deleted_at IS NULL AND NOT disabled AND circuit_breaker
        ON CONFLICT (endpoint_id) DO UPDATE SET breaker = 'open', since = now(), until = excluded.until, probes = 0, ramp_rate = NULL, ramp_from = NULL
        WHERE s.breaker IN ('closed', 'recovering') AND ($3::float8 IS NULL OR $3 = ${countsFromMsOf('s')})`,
       openMs,
@@ -124,7 +126,7 @@ export async function reopenBreaker(pool: Pool, endpointId: string, openMs: numb
     const reopened = await change(
       client,
       endpointId,
-      `UPDATE endpoint_state SET breaker = 'open', since = now(), until = now() + $2 * interval '1 ms', probes = 0
+      `UPDATE endpoint_state SET breaker = 'open', since = now(), until = ${END}, probes = 0
        WHERE endpoint_id = $1 AND breaker = 'half-open'`,
       openMs,
     )
@@ -206,16 +208,12 @@ export async function closeBreaker(client: Queryable, endpointId: string): Promi
   if (state === undefined || state.breaker === 'closed' || state.breaker === 'open') return
   if (state.breaker === 'half-open' && state.probes === 0) return
   const closes = `endpoint_id = $1 AND breaker = $2 AND probes = $3`
+  // That it is slow may be written just now: the row is deleted only where it says nothing else.
+  const gone = `DELETE FROM endpoint_state WHERE ${closes} AND slow_since IS NULL`
+  const stays = `UPDATE endpoint_state SET breaker = 'closed', since = now(), probes = 0, ramp_rate = NULL, ramp_from = NULL WHERE ${closes}`
   const closed =
-    state.slowSinceMs === null
-      ? await change(client, endpointId, `DELETE FROM endpoint_state WHERE ${closes}`, state.breaker, state.probes)
-      : await change(
-          client,
-          endpointId,
-          `UPDATE endpoint_state SET breaker = 'closed', since = now(), probes = 0, ramp_rate = NULL, ramp_from = NULL WHERE ${closes}`,
-          state.breaker,
-          state.probes,
-        )
+    (await change(client, endpointId, gone, state.breaker, state.probes)) ||
+    (await change(client, endpointId, stays, state.breaker, state.probes))
   if (closed && state.breaker === 'half-open') await tellOwner(client, endpointId, 'endpoint.breaker.closed')
 }
 

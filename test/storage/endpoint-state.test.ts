@@ -81,6 +81,11 @@ test('while a breaker is open its mailbox sleeps until it is probed, whatever is
   await open(60_000)
   const untilMs = (await state())!.untilMs!
   assert.equal(await settleMailbox(storage.pool, endpointId), untilMs)
+  // What is parked until then does not find that its mailbox wakes too late.
+  const { rows } = await storage.pool.query<{ exact: boolean }>('SELECT wake_at = to_timestamp($1::float8 / 1000) AS exact FROM mailbox', [
+    untilMs,
+  ])
+  assert.deepEqual(rows, [{ exact: true }])
 })
 
 test('a recovery ends in the transaction that finds nothing waiting, and not before', async () => {
@@ -171,6 +176,39 @@ test('slowing down lasts until its ramp has ended, slowness until it is over', a
   await storage.pool.query("UPDATE endpoint_state SET until = now() - interval '1 s'")
   await forgetStates(storage.pool)
   assert.equal(await state(), undefined)
+})
+
+test('slowness that begins while a recovery ends goes on, so that its owner is not told of it again', async () => {
+  await open(0)
+  await beginProbing(storage.pool, endpointId)
+  await beginRecovery(storage.pool, endpointId, 10)
+  const slowing = await storage.pool.connect()
+  await slowing.query('BEGIN')
+  await slowing.query('UPDATE endpoint_state SET slow_since = now() WHERE endpoint_id = $1', [endpointId])
+  const settled = settleMailbox(storage.pool, endpointId)
+  await eventually(
+    async () =>
+      (await storage.pool.query(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)).rowCount,
+    (waiting) => waiting === 1,
+  )
+  await slowing.query('COMMIT')
+  slowing.release()
+  assert.equal(await settled, null)
+  const now = await state()
+  assert.deepEqual([now?.breaker, typeof now?.slowSinceMs], ['closed', 'number'])
+})
+
+test('of many processes that find an endpoint slow one tells its owner, and a breaker that opens and closes ends no episode', async () => {
+  const slowSince = async () => (await state())?.slowSinceMs
+  await Promise.all(Array.from({ length: 8 }, () => beginSlowness(storage.pool, endpointId, 6000)))
+  const sinceMs = await slowSince()
+  await open(0)
+  await beginProbing(storage.pool, endpointId)
+  await beginRecovery(storage.pool, endpointId, 10)
+  await settleMailbox(storage.pool, endpointId)
+  await beginSlowness(storage.pool, endpointId, 6000)
+  assert.ok(typeof sinceMs === 'number')
+  assert.equal(await slowSince(), sinceMs)
 })
 
 test('every process knows of a change in under a second, and of all states when it starts', async () => {
