@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { batchBody, cutBatch, failedOf } from '../../domain/batch.ts'
 
+const FRAME_MAX_BYTES = 512
 const rows = fc.array(fc.record({ attempts: fc.nat(2), nextAtMs: fc.constant(0), bytes: fc.nat(3000) }), { maxLength: 120 })
 const limits = fc.record({
   maxEvents: fc.integer({ min: 1, max: 100 }),
@@ -21,6 +22,11 @@ test('a batch is the longest front of the queue that its limits allow, and never
       const bytes = cut.reduce((sum, one) => sum + one.bytes, 0)
       assert.ok(count <= 1 || bytes <= batching.maxBytes)
       if (!full) assert.equal(count, queue.length)
+      const next = queue[count]
+      if (next === undefined) return
+      // Another would be too many, too large with what each takes besides its payload, or of other attempts.
+      const framed = bytes + next.bytes + (count + 1) * FRAME_MAX_BYTES
+      assert.ok(count === batching.maxEvents || next.attempts !== queue[0]!.attempts || framed > batching.maxBytes)
     }),
   )
 })
@@ -28,12 +34,13 @@ test('a batch is the longest front of the queue that its limits allow, and never
 test('all of a queue goes in batches, in its order', () => {
   fc.assert(
     fc.property(rows, limits, (queue, batching) => {
-      let left = queue
-      while (left.length > 0) {
-        const { count } = cutBatch(left, batching)
+      const batches: (typeof queue)[] = []
+      for (let at = 0; at < queue.length; at += batches.at(-1)!.length) {
+        const { count } = cutBatch(queue.slice(at), batching)
         assert.ok(count > 0)
-        left = left.slice(count)
+        batches.push(queue.slice(at, at + count))
       }
+      assert.deepEqual(batches.flat(), queue)
     }),
   )
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { afterProbes, releaseOf, type BreakerRules, type EndpointState } from '../../domain/breaker.ts'
+import { afterProbes, countsAnew, releaseOf, type BreakerRules, type EndpointState } from '../../domain/breaker.ts'
 
 const RULES: BreakerRules = { openMs: 300_000, probeShare: 0.1, probes: 5, failureRate: 0.5 }
 
@@ -75,6 +75,37 @@ test('any run of the state machine that keeps succeeding recovers within three p
         probes += release.count
       }
       assert.fail('it never recovered')
+    }),
+  )
+})
+
+const someState = fc.option(
+  fc
+    .record({
+      breaker: fc.constantFrom('closed', 'open', 'half-open', 'recovering'),
+      countsFromMs: fc.constantFrom(0, 1, 2),
+      probes: fc.nat(5),
+      slowSinceMs: fc.option(fc.nat()),
+    })
+    .map((fields) => stateOf(fields as Partial<EndpointState>)),
+  { nil: undefined },
+)
+
+test('an endpoint counts anew when a breaker that was shut no longer is, or a later time says so, and for no other change', () => {
+  const shut = (state: EndpointState | undefined) => ['open', 'half-open'].includes(state?.breaker ?? 'closed')
+  fc.assert(
+    fc.property(someState, someState, (before, after) => {
+      const later = (after?.countsFromMs ?? 0) > (before?.countsFromMs ?? 0)
+      assert.equal(countsAnew(before, after), later || (shut(before) && !shut(after)))
+      assert.equal(countsAnew(before, before), false)
+    }),
+  )
+})
+
+test('whatever is answered, a breaker whose probes fail half the time or more never recovers by them', () => {
+  fc.assert(
+    fc.property(fc.nat(20), fc.integer({ min: 1, max: 100 }), fc.nat(100), (probes, failed, delivered) => {
+      assert.equal(afterProbes(probes, { delivered, failed }, RULES) === 'open', failed >= delivered)
     }),
   )
 })

@@ -120,6 +120,50 @@ test('an episode of slowness begins above 5 s at p95, ends below 1 s, and nothin
   assert.deepEqual(kinds(windowOf({ successes: 5, latencies: histogram(8000, 8000, 8000) })), [])
 })
 
+const slowRules = { ...RULES, minAttempts: 1 }
+const enough = { min: 1, max: 40 }
+
+/** What the shared state comes to after windows of these response times; and what its owner was told. */
+function episodes(windows: readonly (readonly number[])[]) {
+  let slowSinceMs: number | null = null
+  const told: string[] = []
+  windows.forEach((durationsMs, nowMs) => {
+    const window = windowOf({ successes: durationsMs.length, latencies: histogram(...durationsMs) })
+    for (const { kind } of judge(window, { ...STANDING, slowSinceMs }, slowRules, nowMs)) {
+      told.push(kind)
+      slowSinceMs = kind === 'slow' ? nowMs : null
+    }
+  })
+  return { slowSinceMs, told }
+}
+
+test('between one and five seconds at p95 the shared state stays where it is, since when it was', () => {
+  const between = fc.array(fc.integer({ min: 1001, max: 5000 }), { minLength: enough.min, maxLength: enough.max })
+  fc.assert(
+    fc.property(fc.array(between, { maxLength: 10 }), (windows) => {
+      assert.deepEqual(episodes(windows), { slowSinceMs: null, told: [] })
+      assert.deepEqual(episodes([[20_000], ...windows]), { slowSinceMs: 0, told: ['slow'] })
+    }),
+  )
+})
+
+test('however response times change, the owner is told once of each episode, which a p95 above 5 s begins and one below 1 s ends', () => {
+  const durations = fc.array(fc.oneof(fc.integer({ min: 1, max: 999 }), fc.integer({ min: 1, max: 60_000 })), {
+    minLength: enough.min,
+    maxLength: enough.max,
+  })
+  fc.assert(
+    fc.property(fc.array(durations, { minLength: 1, maxLength: 20 }), (windows) => {
+      const { told, slowSinceMs } = episodes(windows)
+      told.forEach((kind, i) => assert.equal(kind, i % 2 === 0 ? 'slow' : 'fast'))
+      assert.equal(slowSinceMs !== null, told.at(-1) === 'slow')
+      const p95 = percentileMs(histogram(...windows.at(-1)!), 0.95)!
+      if (p95 > 5000) assert.notEqual(slowSinceMs, null)
+      if (p95 < 1000) assert.equal(slowSinceMs, null)
+    }),
+  )
+})
+
 test('who fails for four days is warned, a day after that disabled, and nobody without a warning', () => {
   const at = (days: number, toldAfterDays: number | null) =>
     kinds(

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { headsOf, type Queued } from '../../domain/ordering.ts'
+import { hasQueue, headsOf, isSameWay, ORDERINGS, type Queued } from '../../domain/ordering.ts'
 
 const NOW_MS = 1_000_000
 
@@ -47,6 +47,75 @@ test('fifo-by-key sends of each key the first, what is due, and no more than the
         free.every((one) => room2.includes(one)),
         'what has no key waits for nothing',
       )
+    }),
+  )
+})
+
+/** What happens in a drain: a request is answered (which of those in flight, and whether well), or time passes. */
+const events = fc.array(
+  fc.oneof(
+    fc.record({ kind: fc.constant('answer' as const), which: fc.nat(9), delivered: fc.boolean() }),
+    fc.record({ kind: fc.constant('time' as const), ms: fc.nat(3000) }),
+  ),
+  { maxLength: 60 },
+)
+
+const RETRY_MS = 1000
+
+test('whatever is answered in whatever order, each key is delivered in the order of the queue, and in the end all of it is', () => {
+  fc.assert(
+    fc.property(queue, fc.constantFrom('fifo' as const, 'fifo-by-key' as const), events, (rows, ordering, happens) => {
+      let left = rows
+      let inFlight: Queued[] = []
+      let nowMs = NOW_MS
+      const delivered: Queued[] = []
+      const send = () => {
+        inFlight = [...inFlight, ...headsOf({ queue: left, ordering, inFlight, room: 3, nowMs })]
+        assert.equal(new Set(inFlight.map((one) => one.messageId)).size, inFlight.length, 'sent twice at a time')
+        const keys = inFlight.flatMap((one) => one.orderingKey ?? [])
+        assert.ok(inFlight.length <= (ordering === 'fifo' ? 1 : 3) && new Set(keys).size === keys.length)
+      }
+      const answer = (which: number, well: boolean) => {
+        const one = inFlight[which % inFlight.length]
+        if (one === undefined) return
+        inFlight = inFlight.filter((other) => other !== one)
+        if (well) delivered.push(one)
+        const failed = { ...one, attempts: one.attempts + 1, nextAtMs: nowMs + RETRY_MS }
+        left = left.flatMap((other) => (other.messageId !== one.messageId ? [other] : well ? [] : [failed]))
+      }
+      for (const event of happens) {
+        send()
+        if (event.kind === 'answer') answer(event.which, event.delivered)
+        else nowMs += event.ms
+      }
+      for (const _ of rows) {
+        nowMs += RETRY_MS
+        send()
+        while (inFlight.length > 0) answer(0, true)
+      }
+      assert.deepEqual(left, [])
+      const placeOf = (one: Queued) => rows.findIndex((row) => row.messageId === one.messageId)
+      for (const key of ordering === 'fifo' ? ['everything'] : ['a', 'b', 'c']) {
+        const places = delivered.filter((one) => key === 'everything' || one.orderingKey === key).map(placeOf)
+        assert.deepEqual(
+          places,
+          places.toSorted((a, b) => a - b),
+          key,
+        )
+      }
+      assert.equal(delivered.length, rows.length)
+    }),
+  )
+})
+
+test('what has a queue is not sent as what has none, and how large batches are is not another way', () => {
+  const batching = fc.option(fc.record({ maxEvents: fc.integer({ min: 1, max: 100 }), lingerMs: fc.nat(), maxBytes: fc.nat() }))
+  const way = fc.record({ ordering: fc.constantFrom(...ORDERINGS), batching })
+  fc.assert(
+    fc.property(way, way, (one, other) => {
+      if (isSameWay(one, other)) assert.equal(hasQueue(one), hasQueue(other))
+      assert.ok(isSameWay(one, { ...one, batching: one.batching === null ? null : { maxEvents: 1, lingerMs: 0, maxBytes: 1 } }))
+      assert.equal(isSameWay(one, other), isSameWay(other, one))
     }),
   )
 })
