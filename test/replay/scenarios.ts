@@ -12,6 +12,7 @@ import {
 } from '../../domain/names.ts'
 import { insertTask, markTaskStarted } from '../../storage/background-tasks.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
+import { createCalls, numbers } from '../support/calls.ts'
 import { eventually } from '../support/eventually.ts'
 import { startReceiver, type Receiver } from '../support/receiver.ts'
 import { startTestService, type TestService } from '../support/service.ts'
@@ -69,6 +70,20 @@ export async function publish(stage: Stage, appId: string, count = 1): Promise<s
   const { svix } = stage.service
   const publishing = Array.from({ length: count }, (_, n) => svix.message.create(appId, { eventType: 'invoice.paid', payload: { n } }))
   return (await Promise.all(publishing)).map((message) => message.id)
+}
+
+/** Waits for the ends of the fan-outs that sent the messages to an endpoint that has no queue. */
+async function fanOutsTo(stage: Stage, endpointId: string, messageIds: readonly string[]): Promise<string[]> {
+  const attempted = () =>
+    stage.pool.query<{ group_id: string; ids: string[] }>(
+      'SELECT group_id, array_agg(message_id) AS ids FROM attempt WHERE endpoint_id = $1 AND message_id = ANY($2) GROUP BY group_id ORDER BY group_id',
+      [endpointId, messageIds],
+    )
+  const { rows } = await eventually(attempted, (groups) => new Set(groups.rows.flatMap((row) => row.ids)).size === messageIds.length)
+  return ended(
+    stage,
+    rows.map((row) => fanOutWorkflowId(row.group_id)),
+  )
 }
 
 /** Waits for the first requests of the messages, then for the ends of the fan-outs that made them. */
@@ -158,6 +173,40 @@ const breaker: Scenario = async (stage) => {
   return ended(stage, [mailboxWorkflowId(endpointIds[0]!)])
 }
 
+/** An application with an endpoint that has a queue and one that has none: its messages go both ways. */
+async function bothWays(stage: Stage, path: string, fields: object) {
+  const calls = createCalls(stage.service)
+  const { app, endpoint } = await calls.endpointWith(`${stage.receiver.url}${path}`, fields)
+  const { id: plain } = await stage.service.svix.endpoint.create(app, { url: `${stage.receiver.url}${path.replace('/fail', '/plain')}` })
+  return { calls, app, plain, mailboxId: mailboxWorkflowId(endpoint) }
+}
+
+/** The head of the queue fails so often that the workflow waits for its retry, and what is behind it waits too. */
+const ordered: Scenario = async (stage) => {
+  const { calls, app, plain, mailboxId } = await bothWays(stage, '/fail-3/ordered', { ordering: 'fifo-by-key' })
+  const messageIds: string[] = []
+  for (const n of numbers(2)) messageIds.push(await calls.publish(app, n, { orderingKey: 'one' }))
+  await stage.receiver.waitFor(8, { matches: (one) => one.path === '/fail-3/ordered' })
+  return [...(await ended(stage, [mailboxId])), ...(await fanOutsTo(stage, plain, messageIds))]
+}
+
+/** Two batches, each sent twice. */
+const batched: Scenario = async (stage) => {
+  const { calls, app, plain, mailboxId } = await bothWays(stage, '/fail-1/batched', { batching: { maxEvents: 2, lingerMs: 50 } })
+  const messageIds = await calls.publishTogether(app, numbers(4))
+  await stage.receiver.waitFor(4, { matches: (one) => one.path === '/fail-1/batched' })
+  return [...(await ended(stage, [mailboxId])), ...(await fanOutsTo(stage, plain, messageIds))]
+}
+
+/** Retries of each priority, to an endpoint that raises it. */
+const prioritised: Scenario = async (stage) => {
+  const calls = createCalls(stage.service)
+  const { app, endpoint } = await calls.endpointWith(`${stage.receiver.url}/fail-1/prioritised`, { priority: 'high' })
+  const messageIds = await Promise.all((['low', 'medium', 'high'] as const).map((priority, n) => calls.publish(app, n, { priority })))
+  await stage.receiver.waitFor(6, { matches: (one) => one.path === '/fail-1/prioritised' })
+  return fanOutsTo(stage, endpoint, messageIds)
+}
+
 const replayed: Scenario = async (stage) => {
   const since = new Date(Date.now() - 60_000)
   const { appId, endpointIds } = await subscribe(stage, ['/fail-2'])
@@ -231,6 +280,9 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   dead,
   parked,
   breaker,
+  ordered,
+  batched,
+  prioritised,
   replayed,
   tasks,
   scheduled,
