@@ -65,14 +65,10 @@ export function createEndpointHealth(deps: EndpointHealthDependencies): Endpoint
   let dueMs = Infinity
   let flushing: Promise<void> | undefined
   let inFlush: ReadonlyMap<string, Pending> | undefined
-  let requests = 0
-  /** The last request of an endpoint, by number, that says nothing of it any more. */
-  const forgotten = new Map<string, number>()
+  const requests = numberRequests()
 
   deps.states.onForget((endpointId) => {
-    forgotten.delete(endpointId)
-    forgotten.set(endpointId, requests)
-    if (forgotten.size > FORGOTTEN_MAX) forgotten.delete(forgotten.keys().next().value!)
+    requests.forget(endpointId)
     windows.delete(endpointId)
     for (const counts of [pending, inFlush]) forgetAnswers(counts?.get(endpointId))
   })
@@ -91,9 +87,7 @@ export function createEndpointHealth(deps: EndpointHealthDependencies): Endpoint
     const counted = pending
     pending = new Map()
     inFlush = counted
-    flushing = share(deps, counted, windows).then((shared) => {
-      if (!shared) for (const [id, one] of counted) merge(pending, id, one)
-    })
+    flushing = share(deps, counted, windows).then((left) => putBack(pending, left))
     await flushing
     inFlush = undefined
     flushing = undefined
@@ -107,7 +101,7 @@ export function createEndpointHealth(deps: EndpointHealthDependencies): Endpoint
   return {
     begin(endpoint) {
       const begunIn = Math.floor(Date.now() / SLOT_MS)
-      const number = ++requests
+      const number = requests.next()
       slotOf(pending, endpoint, begunIn).slot[IN_FLIGHT]!++
       schedule(CALM_MS)
       return (outcome) => {
@@ -115,7 +109,7 @@ export function createEndpointHealth(deps: EndpointHealthDependencies): Endpoint
         // Taken out of the slot that it was added to: what a process that died has left leaves with its slot.
         slotOf(pending, endpoint, begunIn).slot[IN_FLIGHT]!--
         const said = tallyOf(outcome)
-        const speaks = said !== undefined && number > (forgotten.get(endpoint.id) ?? 0)
+        const speaks = said !== undefined && requests.speaks(endpoint.id, number)
         if (speaks) count(slotOf(pending, endpoint, Math.floor(nowMs / SLOT_MS)), said, outcome.durationMs, nowMs)
         schedule(said?.success === false ? URGENT_MS : CALM_MS)
       }
@@ -133,6 +127,21 @@ export function createEndpointHealth(deps: EndpointHealthDependencies): Endpoint
       await flush()
       clearTimeout(timer)
     },
+  }
+}
+
+/** Tells requests that began before their endpoint counted anew from those that began since. */
+function numberRequests() {
+  let last = 0
+  const lastForgotten = new Map<string, number>()
+  return {
+    next: () => ++last,
+    forget(endpointId: string): void {
+      lastForgotten.delete(endpointId)
+      lastForgotten.set(endpointId, last)
+      if (lastForgotten.size > FORGOTTEN_MAX) lastForgotten.delete(lastForgotten.keys().next().value!)
+    },
+    speaks: (endpointId: string, number: number) => number > (lastForgotten.get(endpointId) ?? 0),
   }
 }
 
@@ -184,6 +193,10 @@ function forgetAnswers(one: Pending | undefined): void {
 }
 
 /** Puts counts back that could not be written, under those that came since. */
+function putBack(pending: Map<string, Pending>, left: ReadonlyMap<string, Pending>): void {
+  for (const [endpointId, one] of left) merge(pending, endpointId, one)
+}
+
 function merge(pending: Map<string, Pending>, endpointId: string, older: Pending): void {
   const newer = pending.get(endpointId)
   if (newer === undefined) {
@@ -201,12 +214,12 @@ function merge(pending: Map<string, Pending>, endpointId: string, older: Pending
   newer.failures += older.failures
 }
 
-/** @returns whether it was written, or never can be */
+/** @returns the counts that are to be written later; none where they are written, or never can be */
 async function share(
   deps: EndpointHealthDependencies,
   counted: Map<string, Pending>,
   windows: Map<string, HealthWindow>,
-): Promise<boolean> {
+): Promise<ReadonlyMap<string, Pending>> {
   try {
     const countsFromMs = (endpointId: string) => deps.states.get(endpointId)?.countsFromMs ?? 0
     const read = await addCounts(deps.pool, counted, countsFromMs)
@@ -215,9 +228,9 @@ async function share(
     if (windows.size + merged.length > WINDOWS_MAX) windows.clear()
     for (const { endpointId, window } of merged) windows.set(endpointId, window)
     await deps.onWindows(merged).catch((error: unknown) => deps.log.warn({ err: error }, 'endpoint-health.not-acted-on'))
-    return true
+    return new Map()
   } catch (error) {
     deps.log.warn({ err: error }, 'endpoint-health.not-shared')
-    return !isPassingFault(error)
+    return isPassingFault(error) ? counted : new Map()
   }
 }

@@ -88,7 +88,7 @@ test('whatever is answered in whatever order, each key is delivered in the order
         if (event.kind === 'answer') answer(event.which, event.delivered)
         else nowMs += event.ms
       }
-      for (const _ of rows) {
+      for (let turn = 0; turn < rows.length; turn++) {
         nowMs += RETRY_MS
         send()
         while (inFlight.length > 0) answer(0, true)
