@@ -204,8 +204,10 @@ async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, ta
     }
   }
   const holds = createHolds()
+  // Who gets a few is not behind who gets many.
+  const fewestFirst = [...targets].sort((a, b) => a.messages.length - b.messages.length)
   await Promise.all(
-    targets.flatMap((target) =>
+    fewestFirst.flatMap((target) =>
       target.messages.map(async (message) => {
         const result = await sendOne(deps, execution, target.endpoint, message, holds)
         if (result === 'delivered') delivered++

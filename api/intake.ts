@@ -1,6 +1,6 @@
 import { EventIdConflictError, RepeatedKeyError } from '../domain/errors.ts'
 import { createFairQueue } from '../domain/fair-queue.ts'
-import { createPublishRates } from '../domain/publish-rates.ts'
+import type { Crowding } from '../domain/crowding.ts'
 import { DEFAULT_PRIORITY, DEFAULT_WEIGHTS, lineOf, type PriorityWeights } from '../domain/priority.ts'
 import { newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -14,6 +14,7 @@ import type { Pool } from '../storage/pool.ts'
 import type { MailboxWake } from '../storage/records.ts'
 import { storeTogether } from '../storage/scheduled.ts'
 import type { Intake } from './dependencies.ts'
+import { createPublishTurns } from './publish-turns.ts'
 
 /** What the intake needs of a dispatcher in the same process. */
 export interface CoLocatedDispatcher {
@@ -36,13 +37,9 @@ export interface IntakeDependencies {
   readonly wakeMailbox?: ((wake: MailboxWake) => void) | undefined
   readonly groupLeaseMs: number
   readonly weights?: PriorityWeights | undefined
+  /** Absent: nobody waits for others. */
+  readonly crowding?: Crowding | undefined
 }
-
-/**
- * Turns that each application and priority has in one commit while several applications publish: a commit that is filled by one
- * of them makes the others wait for it, and what it accepts beyond what the machine can deliver waits elsewhere.
- */
-const TURNS_AMONG_SEVERAL = 2
 
 type Acceptance = 'accepted' | 'conflict' | 'repeated'
 
@@ -53,7 +50,7 @@ type Acceptance = 'accepted' | 'conflict' | 'repeated'
 export function createIntake(deps: IntakeDependencies): Intake & { drained(): Promise<void> } {
   const { pool, dispatcher, weights = DEFAULT_WEIGHTS } = deps
   const queue = createFairQueue<NewMessage>()
-  const rates = createPublishRates()
+  const turns = deps.crowding === undefined ? undefined : createPublishTurns(deps.crowding, weights)
   const commits = createGroupCommit<NewMessage, Acceptance>({
     max: LIMITS.messagesPerCommit,
     queue: {
@@ -63,9 +60,8 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
       push(message) {
         const { appId, priority = DEFAULT_PRIORITY } = message
         queue.push(lineOf(appId, priority), message, weights[priority])
-        rates.count(appId, Date.now())
       },
-      take: (max) => queue.take(max, rates.several(Date.now()) ? TURNS_AMONG_SEVERAL : undefined),
+      take: (max) => queue.take(max),
     },
     // A publisher is better served by an error now than by an answer after its own timeout.
     onPassingFault: 'reject',
@@ -73,12 +69,16 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
   })
   return {
     async accept(message) {
+      const turn = turns?.turn({ appId: message.appId, priority: message.priority, messages: 1 })
+      if (turn !== undefined) await turn
       const isPlain = message.deliverAtMs === undefined && message.envelope === undefined
       const acceptance = isPlain ? await commits.add(message) : (await commitTogether(deps, [message]))[0]
       if (acceptance === 'repeated') throw new RepeatedKeyError('a message was published with this idempotency key before')
       if (acceptance === 'conflict') throw new EventIdConflictError(`a message with eventId ${message.eventId} exists already`)
     },
     async acceptAll(messages) {
+      const [first] = messages
+      if (first !== undefined) await turns?.turn({ appId: first.appId, priority: first.priority, messages: messages.length })
       const acceptances = await commitTogether(deps, messages)
       return messages.flatMap((_, i) => (acceptances[i] === 'accepted' ? [] : [i]))
     },

@@ -73,15 +73,22 @@ async function arrivals({ ledger }: Run, { app, from, startsMs }: Published): Pr
   return startsMs.map((_, n) => arrivalMs(ledger, app, from + n, 0))
 }
 
-async function latencies(run: Run, published: Published): Promise<Distribution> {
-  const arrivedMs = await arrivals(run, published)
-  return distributionOf(published.startsMs.map((startMs, n) => arrivedMs[n]! - startMs))
+interface Measured extends Distribution {
+  /** Arrivals a second, from the first publish to the last arrival. */
+  readonly perS: number
 }
 
-function report(rows: readonly (readonly [string, Distribution])[]): void {
-  process.stdout.write('| messages of | number | p50 ms | p99 ms | max ms |\n| --- | --- | --- | --- | --- |\n')
-  for (const [name, { n, p50_ms: p50, p99_ms: p99, max_ms: max }] of rows) {
-    process.stdout.write(`| ${name} | ${n} | ${p50} | ${p99} | ${max} |\n`)
+async function latencies(run: Run, published: Published): Promise<Measured> {
+  const arrivedMs = await arrivals(run, published)
+  const { startsMs } = published
+  const perS = (1000 * startsMs.length) / (Math.max(...arrivedMs) - Math.min(...startsMs))
+  return { ...distributionOf(startsMs.map((startMs, n) => arrivedMs[n]! - startMs)), perS }
+}
+
+function report(rows: readonly (readonly [string, Measured])[]): void {
+  process.stdout.write('| messages of | number | a second | p50 ms | p99 ms | max ms |\n| --- | --- | --- | --- | --- | --- |\n')
+  for (const [name, { n, perS, p50_ms: p50, p99_ms: p99, max_ms: max }] of rows) {
+    process.stdout.write(`| ${name} | ${n} | ${perS.toFixed(0)} | ${p50} | ${p99} | ${max} |\n`)
   }
   const [[, alone], [, beside]] = rows as [(typeof rows)[0], (typeof rows)[0]]
   process.stdout.write(`p99 beside the flood is ${(beside.p99_ms / alone.p99_ms).toFixed(2)} times that alone\n\n`)

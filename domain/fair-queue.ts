@@ -6,11 +6,8 @@ export interface FairQueue<T> {
   readonly size: number
   /** @param weight whole number from 1; the last one given for a key counts from its next turn on */
   push(key: string, item: T, weight?: number): void
-  /**
-   * Up to `max` items: a turn of each key, then the next; each key's own in the order they came.
-   * @param turns of each key at most; all that fits unless told
-   */
-  take(max: number, turns?: number): T[]
+  /** Up to `max` items: a turn of each key, then the next; each key's own in the order they came. */
+  take(max: number): T[]
 }
 
 interface Line<T> {
@@ -39,11 +36,9 @@ export function createFairQueue<T>(): FairQueue<T> {
         line.weight = weight
       }
     },
-    take(max, turns) {
+    take(max) {
       const taken: T[] = []
-      for (let turn = 0; turn !== turns && taken.length < max && lines.size > 0; turn++) {
-        takeRound(lines, taken, max, turns === undefined)
-      }
+      while (taken.length < max && lines.size > 0) takeRound(lines, taken, max)
       size -= taken.length
       return taken
     },
@@ -51,13 +46,13 @@ export function createFairQueue<T>(): FairQueue<T> {
 }
 
 /** One turn of each key. A key that had its turn goes to the end; one whose turn the end of the take cuts off goes on first. */
-function takeRound<T>(lines: Map<string, Line<T>>, taken: T[], max: number, lastTakesAll: boolean): void {
+function takeRound<T>(lines: Map<string, Line<T>>, taken: T[], max: number): void {
   // A key that goes to the end is not met again in this round.
   let unmet = lines.size
   for (const [key, line] of lines) {
     const room = max - taken.length
     if (unmet-- === 0 || room <= 0) return
-    const turn = lastTakesAll && lines.size === 1 ? room : line.left > 0 ? line.left : line.weight
+    const turn = lines.size === 1 ? room : line.left > 0 ? line.left : line.weight
     const count = Math.min(turn, room, line.items.length - line.head)
     for (let i = 0; i < count; i++) taken.push(line.items[line.head + i]!)
     drop(line, count)

@@ -4,12 +4,10 @@
  */
 export interface PublishRates {
   /**
-   * Counts a message.
+   * Counts messages.
    * @returns whether `who` publishes little: at most `MODEST_MAX` messages in this window and in the one before
    */
-  count(who: string, nowMs: number): boolean
-  /** Whether more than one has published in this window or the one before. */
-  several(nowMs: number): boolean
+  count(who: string, nowMs: number, added?: number): boolean
 }
 
 const WINDOW_MS = 200
@@ -29,18 +27,11 @@ export function createPublishRates(): PublishRates {
     beganAtMs = nowMs
   }
   return {
-    count(who, nowMs) {
+    count(who, nowMs, added = 1) {
       turn(nowMs)
-      const messages = (current.get(who) ?? 0) + 1
+      const messages = (current.get(who) ?? 0) + added
       current.set(who, messages)
       return messages <= MODEST_MAX && (before.get(who) ?? 0) <= MODEST_MAX
-    },
-    several(nowMs) {
-      turn(nowMs)
-      if (current.size > 1 || before.size > 1) return true
-      const [one] = current.keys()
-      const [other] = before.keys()
-      return one !== undefined && other !== undefined && one !== other
     },
   }
 }

@@ -10,6 +10,7 @@ import { renewEncryption } from '../storage/renew-encryption.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { createMailboxes } from './mailboxes.ts'
 import type { Parts } from './parts.ts'
+import type { Crowding } from '../domain/crowding.ts'
 import { createFindFanOut } from './find-fan-out.ts'
 import type { Schedule } from './schedule.ts'
 import type { Stack } from './stack.ts'
@@ -26,7 +27,7 @@ const PROBE_TIMEOUT_MS = 2000
  */
 export async function startApiServer(
   parts: Parts,
-  others: { dispatcher?: Dispatcher | undefined; schedule: Schedule },
+  others: { dispatcher?: Dispatcher | undefined; schedule: Schedule; crowding: Crowding },
   stack: Stack,
 ): Promise<string> {
   const { config, pool, client, messages, configCache } = parts

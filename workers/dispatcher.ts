@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import type { CoLocatedDispatcher } from '../api/intake.ts'
 import { createFairQueue } from '../domain/fair-queue.ts'
+import type { Crowding } from '../domain/crowding.ts'
 import type { NewMessage } from '../domain/message.ts'
 import { TRIGGER_SCHEDULED } from '../domain/outcome.ts'
 import { DEFAULT_PRIORITY, lineOf, type PriorityWeights } from '../domain/priority.ts'
@@ -22,6 +23,7 @@ export interface DispatcherDependencies {
   readonly endpointsOf: EndpointsOf
   readonly groupMaxMessages: number
   readonly weights: PriorityWeights
+  readonly crowding: Crowding
   readonly log: Logger
 }
 
@@ -36,7 +38,7 @@ export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
   const sweeper = createSweeper({ pool, starter, groupMaxMessages, weights, log })
   const waiting = createFairQueue<OutboxRow>()
   const rates = createPublishRates()
-  const pace = createStartPace()
+  const pace = createStartPace(deps.crowding)
   let stopped = false
   let running: Promise<void> | undefined
 

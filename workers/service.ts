@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import { createRunMemory } from '../activities/run-memory.ts'
 import type { Config } from '../config/index.ts'
+import { createCrowding, type Crowding } from '../domain/crowding.ts'
 import type { Lane } from '../domain/names.ts'
 import { CONFIG_CHANNEL, ERASED_CHANNEL, EXPUNGED_CHANNEL, OPERATIONAL_CHANNEL } from '../storage/config-changes.ts'
 import { ENDPOINT_STATE_CHANNEL } from '../storage/endpoint-states.ts'
@@ -71,6 +72,7 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
     stack.push(() => served.stop())
   }
   const runs = createRunMemory()
+  const crowding = createCrowding(createUtilisation())
   const lanes = delivers ? options.lanes : []
   const every = await announcePartitions(parts, stack)
   const partitions = options.partitions === 'all' ? every : options.partitions
@@ -78,16 +80,16 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
     dispatches || delivers
       ? await startWorkers(parts, { ...options, lanes, partitions, bundle: await bundling, runs, metrics }, stack)
       : undefined
-  const dispatcher = dispatches ? startDispatcher(parts, runs, stack) : undefined
+  const dispatcher = dispatches ? startDispatcher(parts, runs, crowding, stack) : undefined
   if (dispatches) startTasks(parts, stack)
   const schedule = createSchedule(parts, { sweep: dispatches })
   stack.push(() => schedule.stop())
   listenForChanges(parts, dispatcher, stack)
-  const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule }, stack) : undefined
+  const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule, crowding }, stack) : undefined
   return { url, failed: workers?.failed ?? new Promise<never>(() => undefined), stop: () => stack.unwind() }
 }
 
-function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>, stack: Stack): Dispatcher {
+function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>, crowding: Crowding, stack: Stack): Dispatcher {
   const { config, client, pool, log } = parts
   const startFanOut = createStartFanOut({
     client,
@@ -101,10 +103,21 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
     endpointsOf: createEndpointsOf(parts),
     groupMaxMessages: config.groupMaxMessages,
     weights: config.priorityWeights,
+    crowding,
     log,
   })
   stack.push(() => dispatcher.stop())
   return dispatcher
+}
+
+/** @returns the share of the time since the call before that the event loop was busy */
+function createUtilisation(): () => number {
+  let last = performance.eventLoopUtilization()
+  return () => {
+    const before = last
+    last = performance.eventLoopUtilization()
+    return performance.eventLoopUtilization(last, before).utilization
+  }
 }
 
 function startTasks(parts: Parts, stack: Stack): void {

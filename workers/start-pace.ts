@@ -1,4 +1,5 @@
-import { LINGER_MS, lingerMs } from '../domain/linger.ts'
+import type { Crowding } from '../domain/crowding.ts'
+import { LINGER_MAX_MS, LINGER_MS, lingerMs } from '../domain/linger.ts'
 
 /** When the next group is started. */
 export interface StartPace {
@@ -13,7 +14,7 @@ export interface StartPace {
   due(): Promise<void>
 }
 
-export function createStartPace(): StartPace {
+export function createStartPace(crowding: Crowding): StartPace {
   let startedAtMs = 0
   let hurriedAtMs = 0
   let inHurry = false
@@ -22,6 +23,8 @@ export function createStartPace(): StartPace {
 
   const dueAtMs = (): number => {
     if (inHurry) return hurriedAtMs + LINGER_MS
+    // What those have who publish little are starts enough: what others publish goes with them.
+    if (crowding.crowded(Date.now())) return startedAtMs + LINGER_MAX_MS
     const soonestAtMs = startedAtMs + LINGER_MS
     // What the loop did in the first moments after a start says little about how busy it is.
     return Date.now() < soonestAtMs ? soonestAtMs : startedAtMs + lingerMs(performance.eventLoopUtilization(loop).utilization)

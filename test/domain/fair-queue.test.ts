@@ -118,15 +118,3 @@ test('over many small takes a flooding key gets no more turns than a modest one'
   const first = Array.from({ length: 20 }, () => queue.take(1)).flat()
   assert.equal(first.filter((item) => item.startsWith('modest')).length, 10)
 })
-
-test('a take of so many turns leaves the rest of a long line, also where it is the only one', () => {
-  const queue = createFairQueue<string>()
-  for (let i = 0; i < 30; i++) queue.push('long', `long ${i}`, 4)
-  assert.equal(queue.take(200, 2).length, 8)
-  queue.push('short', 'short', 4)
-  const taken = queue.take(200, 2)
-  assert.equal(taken.length, 9)
-  assert.ok(taken.includes('short'))
-  assert.equal(queue.size, 14)
-  assert.equal(queue.take(200).length, 14)
-})

@@ -16,20 +16,11 @@ test('an application publishes little up to eight messages in 200 ms, and again 
   assert.equal(rates.count('a', 10), true, 'the clock was set back')
 })
 
-test('several applications publish while two of them are in this window or the one before', () => {
+test('a batch counts as its messages', () => {
   const rates = createPublishRates()
-  assert.equal(rates.several(0), false)
-  rates.count('a', 1000)
-  assert.equal(rates.several(1000), false)
-  rates.count('a', 1250)
-  assert.equal(rates.several(1250), false)
-  rates.count('b', 1460)
-  assert.equal(rates.several(1460), true)
-  assert.equal(rates.several(1700), false)
-  rates.count('b', 1700)
-  rates.count('a', 1750)
-  assert.equal(rates.several(1750), true)
-  assert.equal(rates.several(9000), false)
+  assert.equal(rates.count('a', 1000, 8), true)
+  assert.equal(rates.count('a', 1000), false)
+  assert.equal(rates.count('b', 1000, 100), false)
 })
 
 test('starts linger as long as the process is busy', () => {
