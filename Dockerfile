@@ -23,4 +23,4 @@ COPY api ./api
 # Nothing below /app is writable for this user, and nothing needs to be.
 USER node
 EXPOSE 8071
-CMD ["node", "cli/api.ts"]
+CMD ["node", "--max-semi-space-size=32", "cli/api.ts"]

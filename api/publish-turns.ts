@@ -43,10 +43,9 @@ export function createPublishTurns(crowding: Crowding, weights: PriorityWeights)
     turn({ appId, priority = DEFAULT_PRIORITY, messages }) {
       const nowMs = Date.now()
       const line = lineOf(appId, priority)
-      if (rates.count(line, nowMs, messages)) {
-        crowding.modest(nowMs)
-        return undefined
-      }
+      const little = rates.count(line, nowMs, messages)
+      crowding.published(line, little, nowMs)
+      if (little) return undefined
       if (!crowding.crowded(nowMs) && waiting.size === 0) return undefined
       return new Promise((go) => {
         // A turn is about as many messages, whether they come one by one or in batches.

@@ -40,7 +40,7 @@ export async function startOwnService(): Promise<OwnService> {
   const secret = randomBytes(32).toString('base64url')
   const [port, postgresPort, temporalPort, uiPort] = [await freePort(), await freePort(), await freePort(), await freePort()]
   const url = `http://127.0.0.1:${port}`
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(ROOT, 'cli', 'start.ts')], {
+  const child = spawn(process.execPath, ['--max-semi-space-size=32', '--disable-warning=ExperimentalWarning', join(ROOT, 'cli', 'start.ts')], {
     // The channel tells the service when we are gone, however that came.
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     cwd: ROOT,

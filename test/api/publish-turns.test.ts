@@ -5,8 +5,8 @@ import type { Crowding } from '../../domain/crowding.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { DEFAULT_WEIGHTS } from '../../domain/priority.ts'
 
-const crowdedAlways: Crowding = { modest: () => undefined, crowded: () => true }
-const never: Crowding = { modest: () => undefined, crowded: () => false }
+const crowdedAlways: Crowding = { published: () => undefined, crowded: () => true }
+const never: Crowding = { published: () => undefined, crowded: () => false }
 
 /** Publishes one after the other without waiting. @returns for each, whether it had to wait, and the order in which they went on */
 function publishAll(crowding: Crowding, publications: readonly { appId: string; messages?: number; priority?: 'high' | 'low' }[]) {
