@@ -26,7 +26,9 @@ export interface AcceptResult {
   readonly accepted: ReadonlySet<string>
   /** Ids of the messages that are not stored because their idempotency key has been published with before. */
   readonly repeated: ReadonlySet<string>
-  /** Set where the statement fixed what it stored as a group. */
+  /** Of the accepted those that wait in the outbox for their fan-out: all that were not routed. */
+  readonly fannedOut: ReadonlySet<string>
+  /** Set where the statement fixed what waits in the outbox as a group. */
   readonly groupId: string | undefined
   /** Mailboxes that have to be woken: their queues were empty. */
   readonly wakes: readonly MailboxWake[]
@@ -39,6 +41,18 @@ export interface QueuePlace {
   /** Whether it may be sent though what is before it in the queue waits. */
   readonly eager: boolean
 }
+
+/** What was found out of messages before they are accepted. */
+export interface Routing {
+  readonly places: readonly QueuePlace[]
+  /** Messages that go nowhere but to their places: they need no fan-out. */
+  readonly routed: ReadonlySet<string>
+}
+
+export const UNROUTED: Routing = { places: [], routed: new Set() }
+
+// Far longer than a process takes to hear of a change (`config-feed.ts`).
+const CHANGE_HEARD_WITHIN_MS = 2000
 
 // Taken before the event ids and in order, so that two processes that accept the same ones do not wait in a ring. A key
 // that another process is publishing with is waited for.
@@ -55,7 +69,7 @@ keyed AS (
 /** @param first the number of the first of three parameters */
 function takePlaces(first: number): string {
   return `, places AS (
-  SELECT p.*, a.app_id, a.ordering_key, fixed.group_id
+  SELECT p.*, a.app_id, a.ordering_key, CASE WHEN a.fans_out THEN fixed.group_id END AS group_id
   FROM unnest($${first}::text[], $${first + 1}::text[], $${first + 2}::boolean[]) WITH ORDINALITY AS p (message_id, endpoint_id, eager, place)
   JOIN accepted a ON a.id = p.message_id, fixed
 ), lined AS (
@@ -65,19 +79,28 @@ function takePlaces(first: number): string {
 ), ${WAKE_BOXES}`
 }
 
+// Of an application whose endpoints have just been changed every message is fanned out: who routed it may not have heard.
+// $1 to $6 of these: ordering keys, priorities, whether routed, and the three of the places; then the applications.
+function changedApplications(first: number): string {
+  return `changed AS MATERIALIZED (
+  SELECT app_id FROM endpoint WHERE app_id = ANY($${first + 6}::text[]) AND updated_at > now() - interval '${CHANGE_HEARD_WITHIN_MS} ms'
+), `
+}
+
 // Event ids are claimed in index order: two processes that accept the same ones must not wait for each other in a ring.
 function acceptText({ keyed, queued }: { keyed: boolean; queued: boolean }): string {
   const firstQueued = keyed ? 12 : 11
   return `
 WITH ${keyed ? 'whole' : 'input'} AS MATERIALIZED (
-  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[]${keyed ? ', $11::text[]' : ''}${queued ? `, $${firstQueued}::text[], $${firstQueued + 1}::text[]` : ''})
-    WITH ORDINALITY AS t (id, app_id, event_type, event_id, channels, payload, created_ms, expires_ms, ${keyed ? 'key, ' : ''}${queued ? 'ordering_key, priority, ' : ''}position)
-), ${keyed ? TAKE_KEYS : ''} claimed AS (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[]${keyed ? ', $11::text[]' : ''}${queued ? `, $${firstQueued}::text[], $${firstQueued + 1}::text[], $${firstQueued + 2}::boolean[]` : ''})
+    WITH ORDINALITY AS t (id, app_id, event_type, event_id, channels, payload, created_ms, expires_ms, ${keyed ? 'key, ' : ''}${queued ? 'ordering_key, priority, routed, ' : ''}position)
+), ${keyed ? TAKE_KEYS : ''} ${queued ? changedApplications(firstQueued) : ''}claimed AS (
   INSERT INTO message_event_id (app_id, event_id, message_id)
   SELECT app_id, event_id, id FROM input WHERE event_id IS NOT NULL ORDER BY app_id, event_id, position
   ON CONFLICT DO NOTHING RETURNING message_id
 ), accepted AS MATERIALIZED (
-  SELECT input.* FROM input LEFT JOIN claimed ON claimed.message_id = input.id
+  SELECT input.*, ${queued ? 'NOT routed OR app_id IN (SELECT app_id FROM changed)' : 'true'} AS fans_out
+  FROM input LEFT JOIN claimed ON claimed.message_id = input.id
   WHERE event_id IS NULL OR claimed.message_id IS NOT NULL
 ), stored AS (
   INSERT INTO message (id, app_id, event_type, event_id, channels, payload, created_at, expires_at${queued ? ', ordering_key, priority' : ''})
@@ -85,14 +108,14 @@ WITH ${keyed ? 'whole' : 'input'} AS MATERIALIZED (
     to_timestamp(created_ms / 1000), to_timestamp(expires_ms / 1000)${queued ? ', ordering_key, priority' : ''}
   FROM accepted
 ), fixed AS MATERIALIZED (
-  SELECT CASE WHEN $9 THEN (SELECT id FROM accepted ORDER BY position LIMIT 1) END AS group_id
+  SELECT CASE WHEN $9 THEN (SELECT id FROM accepted WHERE fans_out ORDER BY position LIMIT 1) END AS group_id
 ), queued AS (
   INSERT INTO outbox (id, message_id, app_id, event_type, group_id, leased_until${queued ? ', priority' : ''})
-  SELECT id, id, app_id, event_type, group_id, CASE WHEN $9 THEN now() + $10 * interval '1 ms' END${queued ? ', priority' : ''} FROM accepted, fixed
-)${queued ? takePlaces(firstQueued + 2) : ''}
-SELECT id, group_id, false AS repeated FROM accepted, fixed
-${keyed ? 'UNION ALL SELECT id, NULL, true FROM whole WHERE key IS NOT NULL AND id NOT IN (SELECT message_id FROM keyed)' : ''}
-${queued ? 'UNION ALL SELECT endpoint_id, NULL, NULL FROM told WHERE wakes' : ''}`
+  SELECT id, id, app_id, event_type, group_id, CASE WHEN $9 THEN now() + $10 * interval '1 ms' END${queued ? ', priority' : ''} FROM accepted, fixed WHERE fans_out
+)${queued ? takePlaces(firstQueued + 3) : ''}
+SELECT id, group_id, fans_out, false AS repeated FROM accepted, fixed
+${keyed ? 'UNION ALL SELECT id, NULL, NULL, true FROM whole WHERE key IS NOT NULL AND id NOT IN (SELECT message_id FROM keyed)' : ''}
+${queued ? 'UNION ALL SELECT endpoint_id, NULL, NULL, NULL FROM told WHERE wakes' : ''}`
 }
 
 const ACCEPT = { name: 'outbox-accept', text: acceptText({ keyed: false, queued: false }) }
@@ -101,21 +124,23 @@ const ACCEPT_QUEUED = { name: 'outbox-accept-queued', text: acceptText({ keyed: 
 const ACCEPT_KEYED_QUEUED = { name: 'outbox-accept-keyed-queued', text: acceptText({ keyed: true, queued: true }) }
 
 /**
- * Stores messages and their outbox rows in one statement, with the idempotency keys of those that have one, and with
- * their places in queues: of two messages, one of which was accepted before the other came, the first has the lower number.
- * @param grouped whether to fix what is stored as one group, leased to the caller for `leaseMs`
+ * Stores messages and the outbox rows of those that need a fan-out in one statement, with the idempotency keys of those that
+ * have one, and with their places in queues: of two messages, one of which was accepted before the other came, the first has
+ * the lower number.
+ * @param grouped whether to fix what waits in the outbox as one group, leased to the caller for `leaseMs`
  */
 export async function acceptMessages(
   db: Queryable,
   messages: readonly NewMessage[],
   grouped: boolean,
   leaseMs: number,
-  places: readonly QueuePlace[] = [],
+  routing: Routing = UNROUTED,
 ): Promise<AcceptResult> {
   const keyed = messages.some((message) => message.idempotencyKey !== undefined)
-  const queued = places.length > 0 || messages.some((message) => message.orderingKey !== undefined || message.priority !== undefined)
+  const rare = messages.some((message) => message.orderingKey !== undefined || message.priority !== undefined)
+  const queued = rare || routing.places.length > 0 || routing.routed.size > 0
   const statement = queued ? (keyed ? ACCEPT_KEYED_QUEUED : ACCEPT_QUEUED) : keyed ? ACCEPT_KEYED : ACCEPT
-  const { rows } = await db.query<{ id: string; group_id: string | null; repeated: boolean | null }>({
+  const { rows } = await db.query<{ id: string; group_id: string | null; fans_out: boolean; repeated: boolean | null }>({
     ...statement,
     values: [
       messages.map((message) => message.id),
@@ -129,7 +154,7 @@ export async function acceptMessages(
       grouped,
       leaseMs,
       ...(keyed ? [messages.map((message) => message.idempotencyKey ?? null)] : []),
-      ...(queued ? [messages.map((message) => message.orderingKey ?? null), messages.map(priorityOf), ...placeColumns(places)] : []),
+      ...(queued ? queuedColumns(messages, routing) : []),
     ],
   })
   const stored = rows.filter((row) => row.repeated === false)
@@ -141,15 +166,25 @@ export async function acceptMessages(
     // What is stored is accepted, whatever becomes of this: a key that stays finds no message, and is answered as the conflict that it was.
     await releaseKeysOf(db, refused).catch(() => undefined)
   }
-  return { accepted, repeated, groupId: stored[0]?.group_id ?? undefined, wakes }
+  const fannedOut = new Set(stored.filter((row) => row.fans_out).map((row) => row.id))
+  return { accepted, repeated, fannedOut, groupId: fannedOut.size === 0 ? undefined : (stored[0]!.group_id ?? undefined), wakes }
 }
 
 function priorityOf(message: NewMessage): Priority {
   return message.priority ?? DEFAULT_PRIORITY
 }
 
-function placeColumns(places: readonly QueuePlace[]): unknown[][] {
-  return [places.map((one) => one.messageId), places.map((one) => one.endpointId), places.map((one) => one.eager)]
+function queuedColumns(messages: readonly NewMessage[], { places, routed }: Routing): unknown[][] {
+  const isRouted = messages.map((message) => routed.has(message.id))
+  return [
+    messages.map((message) => message.orderingKey ?? null),
+    messages.map(priorityOf),
+    isRouted,
+    places.map((one) => one.messageId),
+    places.map((one) => one.endpointId),
+    places.map((one) => one.eager),
+    [...new Set(messages.filter((_, i) => isRouted[i]).map((message) => message.appId))],
+  ]
 }
 
 async function releaseKeysOf(db: Queryable, refused: readonly NewMessage[]): Promise<void> {

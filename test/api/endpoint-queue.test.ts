@@ -22,7 +22,7 @@ async function createEndpoint(fields: object = {}): Promise<string> {
 async function fill(endpointId: string, count: number): Promise<string[]> {
   const messages = newMessages(count, { appId })
   const places = messages.map(({ id }) => ({ messageId: id, endpointId, eager: false }))
-  await acceptMessages(api.pool, messages, false, 0, places)
+  await acceptMessages(api.pool, messages, false, 0, { places, routed: new Set() })
   return messages.map(({ id }) => id)
 }
 

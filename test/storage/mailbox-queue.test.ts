@@ -24,7 +24,7 @@ after(() => storage.drop())
 /** Accepts messages in the order given, each with a place in the endpoint's queue. */
 async function accept(endpointId: string, messages: readonly NewMessage[], eager = false) {
   const places = messages.map((message) => ({ messageId: message.id, endpointId, eager }))
-  return acceptMessages(storage.pool, messages, true, 10_000, places)
+  return acceptMessages(storage.pool, messages, true, 10_000, { places, routed: new Set() })
 }
 
 const idsOf = (rows: readonly { messageId: string }[] | undefined) => rows?.map((one) => one.messageId)
