@@ -51,10 +51,13 @@ async function queued(path: string, fields: object = { ordering: 'fifo' }) {
 async function isFannedOut(messageId: string): Promise<boolean> {
   const { rowCount } = await pool.query('SELECT FROM outbox WHERE message_id = $1', [messageId])
   const client = new Client({ connection, namespace: service.temporal.namespace })
-  const started = await client.workflow.getHandle(fanOutWorkflowId(messageId)).describe().then(
-    () => true,
-    () => false,
-  )
+  const started = await client.workflow
+    .getHandle(fanOutWorkflowId(messageId))
+    .describe()
+    .then(
+      () => true,
+      () => false,
+    )
   return rowCount! > 0 || started
 }
 
@@ -86,16 +89,16 @@ test('what only ordered and batched endpoints get is delivered without a fan-out
 })
 
 test('a message that no endpoint takes has no fan-out; one that an endpoint without a queue takes too has one', async () => {
-  const it = await queued('/other-types', { ordering: 'fifo', filterTypes: ['invoice.paid'] })
+  const it = await queued('/other-channel', { ordering: 'fifo', channels: ['other'] })
   const nobodys = await calls.publish(it.app, 0)
   assert.equal(await isFannedOut(nobodys), false)
   await calls.call('POST', `/app/${it.app}/endpoint`, { url: `${receiver.url}/unordered` })
   await longUnchanged(it.app)
-  const both = await calls.publish(it.app, 1, { eventType: 'invoice.paid' })
+  const both = await calls.publish(it.app, 1, { channels: ['other'] })
   await receiver.waitFor(1, { matches: at('/unordered') })
-  await receiver.waitFor(1, { matches: at('/other-types') })
+  await receiver.waitFor(1, { matches: at('/other-channel') })
   assert.equal(await isFannedOut(both), true)
-  assert.deepEqual(receiver.received.filter(at('/other-types')).map(numberOf), [1])
+  assert.deepEqual(receiver.received.filter(at('/other-channel')).map(numberOf), [1])
 })
 
 test('a message that was routed is delivered though its endpoint has no queue any more', async () => {
