@@ -2,7 +2,7 @@ import { LIMITS } from '../domain/limits.ts'
 import { STATUS_FAIL, STATUS_SUCCESS, type AttemptTrigger } from '../domain/outcome.ts'
 import { IS_PARKED, QUEUED_COLUMNS, turnRows, type QueuedDelivery, type QueuedRow, type Turn } from './mailbox-queue.ts'
 import type { MessageCache } from './messages.ts'
-import type { Pool, Queryable } from './pool.ts'
+import type { Queryable } from './pool.ts'
 import { ATTEMPT_COLUMNS, nextAtMs } from './recorder.ts'
 import type { Record } from './records.ts'
 

@@ -1,4 +1,3 @@
-import { LIMITS } from '../domain/limits.ts'
 import { hasQueue, type Ordering, type Queued, type QueueWay } from '../domain/ordering.ts'
 import type { AttemptTrigger } from '../domain/outcome.ts'
 import { closeBreaker } from './endpoint-state.ts'

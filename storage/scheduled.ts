@@ -1,6 +1,7 @@
 import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage } from '../domain/message.ts'
-import { acceptMessages, OUTBOX_CHANNEL, UNROUTED, type Routing } from './outbox.ts'
+import { acceptMessages, UNROUTED, type Routing } from './accept.ts'
+import { OUTBOX_CHANNEL } from './outbox.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 import type { MailboxWake } from './records.ts'
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { acceptMessages } from '../../storage/outbox.ts'
+import { acceptMessages } from '../../storage/accept.ts'
 import { newMessages } from '../storage/rows.ts'
 import { startApi, type Harness } from './harness.ts'
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, test } from 'node:test'
 import type { NewMessage } from '../../domain/message.ts'
-import { acceptMessages, deleteGroup } from '../../storage/outbox.ts'
+import { acceptMessages } from '../../storage/accept.ts'
+import { deleteGroup } from '../../storage/outbox.ts'
 import { count, createStorage, newMessage, newMessages, type Storage } from './rows.ts'
 
 let storage: Storage

@@ -5,7 +5,7 @@ import type { NewMessage } from '../../domain/message.ts'
 import { adoptBatch, fixBatch, readForBatch, readSizes, recordBatch } from '../../storage/batches.ts'
 import { readQueueState, skipQueued, takeTurn, type Turn } from '../../storage/mailbox-queue.ts'
 import { createMessageCache } from '../../storage/messages.ts'
-import { acceptMessages } from '../../storage/outbox.ts'
+import { acceptMessages } from '../../storage/accept.ts'
 import type { DeliveryChange } from '../../storage/records.ts'
 import { count, createStorage, newMessages, newRecord, type Storage } from './rows.ts'
 

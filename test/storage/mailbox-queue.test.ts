@@ -12,7 +12,7 @@ import {
   skipQueued,
   takeTurn,
 } from '../../storage/mailbox-queue.ts'
-import { acceptMessages } from '../../storage/outbox.ts'
+import { acceptMessages } from '../../storage/accept.ts'
 import { createStorage, newMessage, newMessages, newRecord, type Storage } from './rows.ts'
 
 let storage: Storage
