@@ -1,5 +1,6 @@
 import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage } from '../domain/message.ts'
+import { MAILBOX_PREFIX } from '../domain/names.ts'
 import { DEFAULT_PRIORITY, type Priority } from '../domain/priority.ts'
 import { releasePublished } from './idempotency.ts'
 import type { Queryable } from './pool.ts'
@@ -54,12 +55,13 @@ keyed AS (
 /** @param first the number of the first of three parameters */
 function takePlaces(first: number): string {
   return `, places AS (
-  SELECT p.*, a.app_id, a.ordering_key, CASE WHEN a.fans_out THEN fixed.group_id END AS group_id
+  SELECT p.*, a.app_id, a.ordering_key,
+    CASE WHEN a.fans_out THEN coalesce(fixed.group_id, a.id) ELSE '${MAILBOX_PREFIX}' || p.endpoint_id END AS group_id
   FROM unnest($${first}::text[], $${first + 1}::text[], $${first + 2}::boolean[]) WITH ORDINALITY AS p (message_id, endpoint_id, eager, place)
   JOIN accepted a ON a.id = p.message_id, fixed
 ), lined AS (
   INSERT INTO delivery (message_id, endpoint_id, app_id, state, attempts, next_at, group_id, seq, ordering_key)
-  SELECT message_id, endpoint_id, app_id, 'parked', 0, now(), coalesce(group_id, message_id), nextval('delivery_seq'), ordering_key
+  SELECT message_id, endpoint_id, app_id, 'parked', 0, now(), group_id, nextval('delivery_seq'), ordering_key
   FROM (SELECT * FROM places ORDER BY place) one
 ), ${WAKE_BOXES}`
 }

@@ -82,7 +82,7 @@ export async function adoptBatch(db: Queryable, turn: Turn): Promise<true | unde
       left_over AS (DELETE FROM batch_in_flight WHERE endpoint_id = $1 AND EXISTS (SELECT FROM held) RETURNING batch_id, seqs),
       adopted AS (
         UPDATE delivery SET batch_id = left_over.batch_id FROM left_over
-        WHERE endpoint_id = $1 AND state = 'parked' AND seq = ANY (left_over.seqs) AND delivery.batch_id IS NULL
+        WHERE endpoint_id = $1 AND state = 'parked' AND seq IS NOT NULL AND seq = ANY (left_over.seqs) AND delivery.batch_id IS NULL
       )
       SELECT EXISTS (SELECT FROM held) AS held`,
     values: [turn.endpointId, turn.epoch],

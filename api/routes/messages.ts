@@ -1,4 +1,4 @@
-import { fanOutWorkflowId } from '../../domain/names.ts'
+import { workflowIdOfGroup } from '../../domain/names.ts'
 import { expungeMessage, findGroupOfMessage, listMessages } from '../../storage/history/messages.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { flag, history } from '../parameters.ts'
@@ -11,7 +11,7 @@ import { publishing } from './publish.ts'
 /** The workflow that carries the message: Postgres knows once anything was recorded, until then Temporal is asked. */
 async function workflowIdOf(deps: ApiDependencies, messageId: string): Promise<string | undefined> {
   const groupId = await findGroupOfMessage(deps.pool, messageId)
-  return groupId === undefined ? deps.findFanOut(messageId) : fanOutWorkflowId(groupId)
+  return groupId === undefined ? deps.findFanOut(messageId) : workflowIdOfGroup(groupId)
 }
 
 async function list({ deps, caller, path, query }: Call): Promise<Reply> {

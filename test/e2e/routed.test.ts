@@ -78,6 +78,8 @@ test('what only ordered and batched endpoints get is delivered without a fan-out
   const ids = [await calls.publish(it.app, 0), ...(await calls.publishTogether(it.app, numbers(4, 1)))]
   await receiver.waitFor(5, { matches: at('/ordered') })
   assert.deepEqual(receiver.received.filter(at('/ordered')).map(numberOf), numbers(5))
+  const shown = (await calls.call('GET', `/app/${it.app}/msg/${ids[0]}`)).json
+  assert.match(String(shown['workflowId']), /^mailbox\/ep_/)
   const events = () =>
     receiver.received.filter(at('/batched')).flatMap((one) => (JSON.parse(one.body) as { id: string }[]).map(({ id }) => id))
   const all = await eventually(

@@ -55,7 +55,7 @@ test('of a commit all, some or none need a fan-out: the group is of those that d
     const rows = needing.map((id) => ({ id, group_id: needing[0], leased: true }))
     assert.deepEqual(await outbox(), rows.toSorted(byId))
     const { rows: waiting } = await storage.pool.query('SELECT message_id AS id, group_id FROM delivery')
-    const placed = routed.map((i) => ({ id: messages[i]!.id, group_id: messages[i]!.id }))
+    const placed = routed.map((i) => ({ id: messages[i]!.id, group_id: 'mailbox/ep_queued' }))
     assert.deepEqual(waiting.toSorted(byId), placed.toSorted(byId))
   }
 })
