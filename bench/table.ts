@@ -38,6 +38,30 @@ const REQUESTS: readonly Column[] = [
   ['service CPU ms per event', (result) => (result.cpu_s_total * 1000) / result.m],
 ]
 
+/** Events that are accepted and go nowhere: what the others of the same repetition are compared with. */
+const ACCEPTED_ONLY = 'batch-none'
+const SINGLE = 'batch-off'
+
+/** What delivering an event costs the service's processes besides accepting it. */
+function deliveryCosts(results: readonly Result[]): string | undefined {
+  const cpuUs = (scenario: string, { rep }: Result) => {
+    const found = results.find((one) => one.scenario === scenario && one.rep === rep)
+    return found === undefined ? NaN : (found.cpu_s_total * 1_000_000) / found.m
+  }
+  const besides = (scenario: string, result: Result) => cpuUs(scenario, result) - cpuUs(ACCEPTED_ONLY, result)
+  const compared = results.filter((result) => result.scenario.startsWith('batch') && !Number.isNaN(besides(SINGLE, result)))
+  if (compared.length === 0) return undefined
+  return table(
+    compared.filter(({ scenario }) => scenario !== ACCEPTED_ONLY),
+    [
+      ['CPU µs an event', (result) => cpuUs(result.scenario, result)],
+      ['of it for accepting', (result) => cpuUs(ACCEPTED_ONLY, result)],
+      ['for delivering', (result) => besides(result.scenario, result)],
+      ['delivered singly it is times', (result) => besides(SINGLE, result) / besides(result.scenario, result)],
+    ],
+  )
+}
+
 const QUIET_GROUPS = ['node', 'temporal', 'postgres'] as const
 const QUIET: readonly Column[] = [
   ['seconds', ({ quiet }) => quiet?.seconds ?? 0],
@@ -70,6 +94,8 @@ export function tables(results: readonly Result[]): string {
   const cpu = groups.map((name): Column => [`CPU s ${name}`, (result) => result.cpu_s[name] ?? 0])
   const parts = [table(shown, [...RATES, ...cpu, ...COSTS])]
   if (shown.some(({ requests, delivered, unhealthy_hits: hits }) => requests < delivered || hits > 0)) parts.push(table(shown, REQUESTS))
+  const costs = deliveryCosts(shown)
+  if (costs !== undefined) parts.push(costs)
   const quiet = shown.filter((result) => result.quiet !== undefined)
   if (quiet.length > 0) parts.push(table(quiet, QUIET))
   const recovered = shown.filter(({ recovery }) => recovery !== undefined)

@@ -237,11 +237,7 @@ export interface QueueRecords {
 }
 
 /** @returns which of `next` still wait; undefined where somebody else has taken the turn, and nothing was written */
-export async function recordQueued(
-  db: Queryable,
-  turn: Turn,
-  { records, next }: QueueRecords,
-): Promise<ReadonlySet<string> | undefined> {
+export async function recordQueued(db: Queryable, turn: Turn, { records, next }: QueueRecords): Promise<ReadonlySet<string> | undefined> {
   const changed = records.filter((record) => 'attempts' in record.change)
   const ended = records.filter((record) => record.change.state === 'delivered' || record.change.state === 'untracked')
   const { rows } = await db.query<{ held: boolean; waiting: string[] }>({
