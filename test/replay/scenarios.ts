@@ -128,7 +128,13 @@ const nobody: Scenario = async (stage) => {
 
 /** As the sweep starts one for a row of the outbox. */
 async function startFanOut({ client, service }: Stage, messageId: string): Promise<string> {
-  const input: FanOutInput = { groupId: messageId, messageIds: [messageId], trigger: 0, retried: true, partitions: service.config.partitions }
+  const input: FanOutInput = {
+    groupId: messageId,
+    messageIds: [messageId],
+    trigger: 0,
+    retried: true,
+    partitions: service.config.partitions,
+  }
   const workflowId = fanOutWorkflowId(messageId)
   await client.workflow.start('fanOut', { workflowId, taskQueue: FAN_OUT_TASK_QUEUE, args: [input] })
   return workflowId
