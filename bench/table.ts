@@ -1,5 +1,5 @@
 import type { Result } from './result.ts'
-import { spreadOf } from './statistics.ts'
+import { medianOf, spreadOf } from './statistics.ts'
 
 const BAR_WIDTH = 60
 
@@ -38,26 +38,23 @@ const REQUESTS: readonly Column[] = [
   ['service CPU ms per event', (result) => (result.cpu_s_total * 1000) / result.m],
 ]
 
-/** Events that are accepted and go nowhere: what the others of the same repetition are compared with. */
+/** Events that are accepted and go nowhere, and events that are sent singly: what others are compared with. */
 const ACCEPTED_ONLY = 'batch-none'
 const SINGLE = 'batch-off'
 
-/** What delivering an event costs the service's processes besides accepting it. */
+/** What delivering an event costs the service's processes besides accepting it, which is the median of its repetitions. */
 function deliveryCosts(results: readonly Result[]): string | undefined {
-  const cpuUs = (scenario: string, { rep }: Result) => {
-    const found = results.find((one) => one.scenario === scenario && one.rep === rep)
-    return found === undefined ? NaN : (found.cpu_s_total * 1_000_000) / found.m
-  }
-  const besides = (scenario: string, result: Result) => cpuUs(scenario, result) - cpuUs(ACCEPTED_ONLY, result)
-  const compared = results.filter((result) => result.scenario.startsWith('batch') && !Number.isNaN(besides(SINGLE, result)))
-  if (compared.length === 0) return undefined
+  const cpuUs = (result: Result) => (result.cpu_s_total * 1_000_000) / result.m
+  const median = (scenario: string) => medianOf(results.filter((one) => one.scenario === scenario).map(cpuUs))
+  const acceptingUs = median(ACCEPTED_ONLY)
+  const singlyUs = median(SINGLE) - acceptingUs
+  if (Number.isNaN(singlyUs)) return undefined
   return table(
-    compared.filter(({ scenario }) => scenario !== ACCEPTED_ONLY),
+    results.filter(({ scenario }) => scenario.startsWith('batch')),
     [
-      ['CPU µs an event', (result) => cpuUs(result.scenario, result)],
-      ['of it for accepting', (result) => cpuUs(ACCEPTED_ONLY, result)],
-      ['for delivering', (result) => besides(result.scenario, result)],
-      ['delivered singly it is times', (result) => besides(SINGLE, result) / besides(result.scenario, result)],
+      ['CPU µs an event', cpuUs],
+      ['besides accepting it', (result) => cpuUs(result) - acceptingUs],
+      ['of that of one sent singly', (result) => (cpuUs(result) - acceptingUs) / singlyUs],
     ],
   )
 }
