@@ -10,6 +10,7 @@ import { readMessages, type StoredMessage } from '../storage/messages.ts'
 import type { Record } from '../storage/records.ts'
 import { createMakeAttempt } from './attempt.ts'
 import { createLaneSender } from './lane-sender.ts'
+import type { QueueWatch } from './queue-hints.ts'
 import type { QueueRun, QueueSender, Step } from './queue-run.ts'
 import { recordWithTurn } from './queue-recorder.ts'
 
@@ -36,6 +37,9 @@ interface State {
   /** The front of the queue as it was read last, without what has been sent since. */
   page: (QueuedDelivery & { readonly bytes: number })[]
   readAtMs: number
+  /** What is added to the queue, and how much of it was there when the page was read. */
+  readonly watch: QueueWatch
+  addedAtRead: number
   /** A batch may be fixed whose request nobody has recorded. */
   inDoubt: boolean
 }
@@ -46,14 +50,21 @@ interface State {
  * not answered when the page was read, so nothing in the page has to wait for it.
  */
 export function createBatches(run: QueueRun): QueueSender {
-  const state: State = { run, page: [], readAtMs: 0, inDoubt: false }
-  return { step: (endpoint) => step(state, endpoint), finish: () => Promise.resolve() }
+  const watch = run.deps.hints.watch(run.endpointId)
+  const state: State = { run, page: [], readAtMs: 0, watch, addedAtRead: 0, inDoubt: false }
+  return {
+    step: (endpoint) => step(state, endpoint),
+    finish() {
+      watch.stop()
+      return Promise.resolve()
+    },
+  }
 }
 
 async function step(state: State, endpoint: CachedEndpoint): Promise<Step> {
-  const { deps, endpointId } = state.run
   const batching = endpoint.batching!
   let cut = cutBatch(state.page, batching)
+  if (!cut.full) await gather(state, batching)
   if (!cut.full || Date.now() > state.readAtMs + PAGE_MAX_AGE_MS) {
     if (!(await readPage(state, endpoint))) return { kind: 'waits' }
     cut = cutBatch(state.page, batching)
@@ -71,13 +82,19 @@ async function step(state: State, endpoint: CachedEndpoint): Promise<Step> {
     state.page = []
     return send(state, endpoint, { id: batchId, fixed: true }, fixed)
   }
-  const lingerMs = cut.full ? 0 : lingerLeft(first, batching)
-  if (lingerMs > 0) {
-    const missing = batching.maxEvents - state.page.length
-    await deps.hints.wait(endpointId, Math.max(LOOK_EVERY_MS, lingerMs), deps.stopping, missing)
-    return { kind: 'went', sent: 0 }
-  }
+  // The next step gathers.
+  if (!cut.full && lingerLeft(first, batching) > 0) return { kind: 'went', sent: 0 }
   return send(state, endpoint, { id: newId('batch'), fixed: false }, state.page.splice(0, cut.count))
+}
+
+/** Waits until what is left of the page can be a full batch with what has been added, or has waited long enough. */
+async function gather({ run, page, watch, addedAtRead }: State, batching: Batching): Promise<void> {
+  const [first] = page
+  if (first === undefined) return
+  const lingerMs = lingerLeft(first, batching)
+  const missing = batching.maxEvents - page.length - (watch.added - addedAtRead)
+  if (lingerMs <= 0 || missing <= 0) return
+  await run.deps.hints.wait(run.endpointId, Math.max(LOOK_EVERY_MS, lingerMs), run.deps.stopping, missing)
 }
 
 /** @returns false where the turn is lost */
@@ -89,6 +106,7 @@ async function readPage(state: State, endpoint: CachedEndpoint): Promise<boolean
     state.inDoubt = false
   }
   state.readAtMs = Date.now()
+  state.addedAtRead = state.watch.added
   const rows = await held.check((turn) => readForBatch(deps.pool, turn, endpoint.ordering !== 'none'))
   if (rows === undefined) return false
   const fixed = rows.filter((one) => one.batchId !== null)

@@ -15,7 +15,7 @@ export async function readForBatch(db: Queryable, turn: Turn, headOfLine: boolea
   const waiting = `d.endpoint_id = m.endpoint_id AND d.state = 'parked' AND d.seq IS NOT NULL`
   const { rows } = await db.query<QueuedRow>({
     name: headOfLine ? 'queue-read-batch-in-order' : 'queue-read-batch',
-    text: `SELECT m.epoch, one.* FROM mailbox m LEFT JOIN LATERAL (
+    text: `SELECT m.epoch, one.message_id, one.attempts, one.trigger, one.group_id, one.next_at, one.retried, one.batch_id FROM mailbox m LEFT JOIN LATERAL (
         (SELECT ${QUEUED_COLUMNS} FROM delivery d WHERE ${waiting} AND d.batch_id =
           (SELECT d.batch_id FROM delivery d WHERE ${waiting} AND d.batch_id IS NOT NULL ${due} ORDER BY d.seq LIMIT 1))
         UNION ALL

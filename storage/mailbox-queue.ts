@@ -158,14 +158,14 @@ export interface QueuedRow {
   group_id: string
   next_at: Date | null
   retried: boolean
-  ordering_key: string | null
+  ordering_key?: string | null
   batch_id: string | null
 }
 
 function toQueued(row: QueuedRow): QueuedDelivery {
   return {
     messageId: row.message_id!,
-    orderingKey: row.ordering_key,
+    orderingKey: row.ordering_key ?? null,
     attempts: row.attempts,
     nextAtMs: row.next_at?.getTime() ?? 0,
     trigger: row.trigger,

@@ -20,6 +20,15 @@ test('who waits for several is woken when as many were added, to its own queue',
   assert.equal(await isOver(waiting), true)
 })
 
+test('what is added to a queue is counted while it is watched', () => {
+  const hints = createQueueHints()
+  const watch = hints.watch('ep_1')
+  for (const hint of ['ep_1 30', 'ep_2 5', 'ep_1 12']) hints.tell(readQueueHint(hint))
+  watch.stop()
+  hints.tell(readQueueHint('ep_1 1'))
+  assert.equal(watch.added, 42)
+})
+
 test('a hint that does not say how many is enough for everybody, and so is the end of the drain', async () => {
   const hints = createQueueHints()
   const told = hints.wait('ep_1', LONG_MS, new AbortController().signal, 40)
