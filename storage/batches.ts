@@ -120,7 +120,6 @@ attempts AS (
   FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::boolean[])
     AS t (message_id, id, event_type, group_id, trigger, taken)
   WHERE EXISTS (SELECT FROM held)
-  ON CONFLICT DO NOTHING
 ), changed AS (
   UPDATE delivery SET state = $17, attempts = $18, next_at = to_timestamp($15::float8 / 1000), updated_at = now(), batch_id = $19
   WHERE endpoint_id = $1 AND message_id = ANY($20::text[]) AND ${IS_PARKED} AND EXISTS (SELECT FROM held)
