@@ -3,7 +3,7 @@ import { newId } from '../domain/ids.ts'
 import { isDue, type Batching } from '../domain/ordering.ts'
 import { STATUS_FAIL, STATUS_SUCCESS, TRIGGER_SCHEDULED, type AttemptOutcome } from '../domain/outcome.ts'
 import type { CachedEndpoint } from '../storage/config-cache.ts'
-import { adoptBatch, fixBatch, readForBatch, readSizes, recordBatch, type BatchEvent } from '../storage/batches.ts'
+import { adoptBatch, fixBatch, readForBatch, readSizes, recordBatch, type BatchEvent, type Placed } from '../storage/batches.ts'
 import { endDeliveries } from '../storage/deliveries.ts'
 import type { QueuedDelivery } from '../storage/mailbox-queue.ts'
 import { readMessages, type StoredMessage } from '../storage/messages.ts'
@@ -17,8 +17,8 @@ import { recordWithTurn } from './queue-recorder.ts'
 const DETACH_AFTER_MS = 1000
 // Looking at every message that comes would cost more than the wait for a few.
 const LOOK_EVERY_MS = 10
-// What is tried again comes into a page with the next read.
-const PAGE_MAX_AGE_MS = 1000
+// What is tried again comes into a page with the next read from the front, and so does, where no order is kept, what commits late.
+const FRONT_EVERY_MS = 500
 
 /** A batch with what it carries. */
 interface Batch {
@@ -35,8 +35,10 @@ interface Event {
 interface State {
   readonly run: QueueRun
   /** The front of the queue as it was read last, without what has been sent since. */
-  page: (QueuedDelivery & { readonly bytes: number })[]
-  readAtMs: number
+  page: (Placed & { readonly bytes: number })[]
+  /** When the queue was last read from its front, and the number of what has left it last. */
+  frontAtMs: number
+  sentSeq: number
   /** What is added to the queue, and how much of it was there when the page was read. */
   readonly watch: QueueWatch
   addedAtRead: number
@@ -51,7 +53,7 @@ interface State {
  */
 export function createBatches(run: QueueRun): QueueSender {
   const watch = run.deps.hints.watch(run.endpointId)
-  const state: State = { run, page: [], readAtMs: 0, watch, addedAtRead: 0, inDoubt: false }
+  const state: State = { run, page: [], frontAtMs: 0, sentSeq: 0, watch, addedAtRead: 0, inDoubt: false }
   return {
     step: (endpoint) => step(state, endpoint),
     finish() {
@@ -65,26 +67,34 @@ async function step(state: State, endpoint: CachedEndpoint): Promise<Step> {
   const batching = endpoint.batching!
   let cut = cutBatch(state.page, batching)
   if (!cut.full) await gather(state, batching)
-  if (!cut.full || Date.now() > state.readAtMs + PAGE_MAX_AGE_MS) {
-    if (!(await readPage(state, endpoint))) return { kind: 'waits' }
+  if (!cut.full || Date.now() > state.frontAtMs + FRONT_EVERY_MS) {
+    if (!(await readNext(state, endpoint))) return { kind: 'waits' }
     cut = cutBatch(state.page, batching)
   }
   const [first] = state.page
   if (first === undefined) return { kind: 'empty' }
   if (!isDue(first, Date.now())) {
-    state.page = []
+    fromFront(state)
     return { kind: 'waits', untilMs: first.nextAtMs }
   }
   if (first.batchId !== null) {
     const { batchId } = first
     const fixed = state.page.filter((one) => one.batchId === batchId)
-    // Read again from the front: there may be another.
-    state.page = []
+    // There may be another.
+    fromFront(state)
     return send(state, endpoint, { id: batchId, fixed: true }, fixed)
   }
   // The next step gathers.
   if (!cut.full && lingerLeft(first, batching) > 0) return { kind: 'went', sent: 0 }
-  return send(state, endpoint, { id: newId('batch'), fixed: false }, state.page.splice(0, cut.count))
+  const chosen = state.page.splice(0, cut.count)
+  state.sentSeq = chosen.at(-1)!.seq
+  return send(state, endpoint, { id: newId('batch'), fixed: false }, chosen)
+}
+
+/** Has the next read begin at the front of the queue. */
+function fromFront(state: State): void {
+  state.page = []
+  state.frontAtMs = 0
 }
 
 /** Waits until what is left of the page can be a full batch with what has been added, or has waited long enough. */
@@ -97,17 +107,24 @@ async function gather({ run, page, watch, addedAtRead }: State, batching: Batchi
   await run.deps.hints.wait(run.endpointId, Math.max(LOOK_EVERY_MS, lingerMs), run.deps.stopping, missing)
 }
 
+/** Reads on where no order is kept, but from the front now and then, and before the queue is taken for empty. */
+async function readNext(state: State, endpoint: CachedEndpoint): Promise<boolean> {
+  const readsOn = endpoint.ordering === 'none' && Date.now() <= state.frontAtMs + FRONT_EVERY_MS
+  if (readsOn && !(await readPage(state, endpoint, state.sentSeq))) return false
+  return (readsOn && state.page.length > 0) || readPage(state, endpoint)
+}
+
 /** @returns false where the turn is lost */
-async function readPage(state: State, endpoint: CachedEndpoint): Promise<boolean> {
+async function readPage(state: State, endpoint: CachedEndpoint, afterSeq?: number): Promise<boolean> {
   const { deps, held } = state.run
   state.page = []
   if (state.inDoubt) {
     if ((await held.check((turn) => adoptBatch(deps.pool, turn))) === undefined) return false
     state.inDoubt = false
   }
-  state.readAtMs = Date.now()
+  if (afterSeq === undefined) state.frontAtMs = Date.now()
   state.addedAtRead = state.watch.added
-  const rows = await held.check((turn) => readForBatch(deps.pool, turn, endpoint.ordering !== 'none'))
+  const rows = await held.check((turn) => readForBatch(deps.pool, turn, endpoint.ordering !== 'none', afterSeq))
   if (rows === undefined) return false
   const fixed = rows.filter((one) => one.batchId !== null)
   const front = fixed.length > 0 ? fixed : rows
@@ -137,7 +154,7 @@ async function send(
   if (first === undefined) return { kind: 'went', sent: 0 }
   const turn = await run.deps.pace.ask(endpoint, [first.one])
   if (turn.now.length === 0) {
-    state.page = []
+    fromFront(state)
     return { kind: 'waits', ...(turn.held === undefined ? {} : { untilMs: turn.held.untilMs, reason: turn.held.reason }) }
   }
   const batch = { id, events: fixed ? events : await fix(state, id, events) }
@@ -145,7 +162,7 @@ async function send(
   const { outcome, ended } = await sendBatch(run, endpoint, batch)
   state.inDoubt = !ended
   // What is tried again holds up the rest, or is one of the next batch.
-  if (!ended || outcome?.kind !== 'delivered') state.page = []
+  if (!ended || outcome?.kind !== 'delivered') fromFront(state)
   if (outcome !== undefined) await run.deps.pace.answered(endpoint.id, [outcome])
   return { kind: 'went', sent: batch.events.length }
 }

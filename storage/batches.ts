@@ -6,25 +6,35 @@ import type { Queryable } from './pool.ts'
 import { ATTEMPT_COLUMNS, nextAtMs } from './recorder.ts'
 import type { Record } from './records.ts'
 
+/** A delivery with its place in the queue. */
+export interface Placed extends QueuedDelivery {
+  readonly seq: number
+}
+
 /**
  * What the next batches are made of: the oldest batch that has failed and is due, else the front of what is in none.
  * @param headOfLine whether what waits holds up what is behind it: then it is read before it is due
+ * @param afterSeq skips what has a lower number. Only what has left the queue should, else it is not in order: until the next
+ *   vacuum a read from the front goes over the index entries of all that has.
  */
-export async function readForBatch(db: Queryable, turn: Turn, headOfLine: boolean): Promise<QueuedDelivery[] | undefined> {
+export async function readForBatch(db: Queryable, turn: Turn, headOfLine: boolean, afterSeq = 0): Promise<Placed[] | undefined> {
   const due = headOfLine ? '' : 'AND (d.attempts = 0 OR d.next_at <= now())'
   const waiting = `d.endpoint_id = m.endpoint_id AND d.state = 'parked' AND d.seq IS NOT NULL`
-  const { rows } = await db.query<QueuedRow>({
+  const { rows } = await db.query<QueuedRow & { seq: number }>({
     name: headOfLine ? 'queue-read-batch-in-order' : 'queue-read-batch',
-    text: `SELECT m.epoch, one.message_id, one.attempts, one.trigger, one.group_id, one.next_at, one.retried, one.batch_id FROM mailbox m LEFT JOIN LATERAL (
+    text: `SELECT m.epoch, one.message_id, one.attempts, one.trigger, one.group_id, one.next_at, one.retried, one.batch_id,
+        one.seq
+      FROM mailbox m LEFT JOIN LATERAL (
         (SELECT ${QUEUED_COLUMNS} FROM delivery d WHERE ${waiting} AND d.batch_id =
           (SELECT d.batch_id FROM delivery d WHERE ${waiting} AND d.batch_id IS NOT NULL ${due} ORDER BY d.seq LIMIT 1))
         UNION ALL
-        (SELECT ${QUEUED_COLUMNS} FROM delivery d WHERE ${waiting} AND d.batch_id IS NULL ${due} ORDER BY d.seq LIMIT $2)
+        (SELECT ${QUEUED_COLUMNS} FROM delivery d WHERE ${waiting} AND d.batch_id IS NULL AND d.seq > $3 ${due} ORDER BY d.seq LIMIT $2)
       ) one ON true
       WHERE m.endpoint_id = $1 ORDER BY one.seq`,
-    values: [turn.endpointId, LIMITS.batchRowsPerRead],
+    values: [turn.endpointId, LIMITS.batchRowsPerRead, afterSeq],
   })
-  return turnRows(rows, turn)
+  const seqs = new Map(rows.map((row) => [row.message_id, row.seq]))
+  return turnRows(rows, turn)?.map((one) => ({ ...one, seq: seqs.get(one.messageId)! }))
 }
 
 /** Bytes of the payloads of messages; 0 where there is none any more. Only what is not in memory is asked for. */
