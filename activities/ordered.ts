@@ -4,7 +4,7 @@ import { TRIGGER_SCHEDULED } from '../domain/outcome.ts'
 import type { CachedEndpoint } from '../storage/config-cache.ts'
 import { endDeliveries } from '../storage/deliveries.ts'
 import { createGroupCommit, createLine } from '../storage/group-commit.ts'
-import { readQueue, type QueuedDelivery } from '../storage/mailbox-queue.ts'
+import { readQueue, recordQueued, type QueuedDelivery } from '../storage/mailbox-queue.ts'
 import { readMessages, type StoredMessage } from '../storage/messages.ts'
 import type { Record } from '../storage/records.ts'
 import { createMakeAttempt } from './attempt.ts'
@@ -40,7 +40,7 @@ export function createOrdered(run: QueueRun): QueueSender {
     onPassingFault: 'retry',
     async write(records) {
       const next = state.page.slice(0, NEXT_CHECKED).map((one) => one.messageId)
-      const waiting = await recordWithTurn(run, { records, next, sameBatch: false })
+      const waiting = await recordWithTurn(run, records, (db, turn) => recordQueued(db, turn, { records, next }))
       // Cancelled or skipped meanwhile.
       if (waiting !== undefined) state.page = state.page.filter(({ messageId }) => waiting.has(messageId) || !next.includes(messageId))
       for (const record of records) learn(state, record)

@@ -1,17 +1,25 @@
-import { recordQueued, type QueueRecords } from '../storage/mailbox-queue.ts'
+import type { Turn } from '../storage/mailbox-queue.ts'
 import { storeOperationalEvents } from '../storage/operational-events.ts'
-import { inTransaction } from '../storage/pool.ts'
+import { inTransaction, type Queryable } from '../storage/pool.ts'
+import type { Record } from '../storage/records.ts'
 import type { QueueRun } from './queue-run.ts'
 
-/** Records what a drain has sent, as long as it holds the turn. @returns which of `next` still wait; undefined where the turn is lost */
-export async function recordWithTurn({ deps, held }: QueueRun, input: QueueRecords): Promise<ReadonlySet<string> | undefined> {
-  const events = (await deps.operational?.of(input.records)) ?? []
-  if (events.length === 0) return held.check((turn) => recordQueued(deps.pool, turn, input))
+/**
+ * Records what a drain has sent, with what is to be told of it, as long as the drain holds the turn.
+ * @param write answers undefined where the turn is lost
+ */
+export async function recordWithTurn<T>(
+  { deps, held }: QueueRun,
+  records: readonly Record[],
+  write: (db: Queryable, turn: Turn) => Promise<T | undefined>,
+): Promise<T | undefined> {
+  const events = (await deps.operational?.of(records)) ?? []
+  if (events.length === 0) return held.check((turn) => write(deps.pool, turn))
   return held.check((turn) =>
     inTransaction(deps.pool, async (client) => {
-      const waiting = await recordQueued(client, turn, input)
-      if (waiting !== undefined) await storeOperationalEvents(client, events)
-      return waiting
+      const written = await write(client, turn)
+      if (written !== undefined) await storeOperationalEvents(client, events)
+      return written
     }),
   )
 }

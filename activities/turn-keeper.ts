@@ -1,4 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
+import { adoptBatch } from '../storage/batches.ts'
 import { releaseTurn, takeTurn, touchTurn, type Turn } from '../storage/mailbox-queue.ts'
 import type { Pool } from '../storage/pool.ts'
 
@@ -22,9 +23,10 @@ export interface HeldTurn {
   release(): Promise<void>
 }
 
-/** Takes the turn. Where nobody has said that the drain before sends nothing more, waits until it cannot send any more. */
+/** Takes the turn, and what was in flight of a batch. Where nobody has said that the drain before sends nothing more, waits until it cannot send any more. */
 export async function holdTurn(pool: Pool, endpointId: string, signal: AbortSignal): Promise<HeldTurn> {
   const { turn, clean } = await takeTurn(pool, endpointId)
+  await adoptBatch(pool, turn)
   if (!clean) await pause(SEND_WITHIN_MS, undefined, { signal }).catch(() => undefined)
   let lost = false
   let checkedAt = { wallMs: 0, monotonicMs: -Infinity }

@@ -9,7 +9,8 @@ import { takes } from '../domain/routing.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import { createGroupCommit } from '../storage/group-commit.ts'
 import type { MessageCache } from '../storage/messages.ts'
-import { acceptMessages, enqueueRedeliveries, notifyOutbox, type QueuePlace } from '../storage/outbox.ts'
+import { acceptMessages, UNROUTED, type QueuePlace, type Routing } from '../storage/accept.ts'
+import { enqueueRedeliveries, notifyOutbox } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
 import type { MailboxWake } from '../storage/records.ts'
 import { storeTogether } from '../storage/scheduled.ts'
@@ -31,7 +32,7 @@ export interface IntakeDependencies {
   readonly dispatcher?: CoLocatedDispatcher | undefined
   /** Absent: what is scheduled waits for the sweep of another process. */
   readonly schedule?: { wake(wakeAtMs: number): void } | undefined
-  /** Tells which endpoints have a queue. Absent: messages take their places in queues when they are fanned out. */
+  /** Tells where messages go. Absent: every message is fanned out, and takes its places in queues then. */
   readonly configCache?: Pick<ConfigCache, 'endpoints'> | undefined
   /** Absent: mailboxes wait for the sweep of another process. */
   readonly wakeMailbox?: ((wake: MailboxWake) => void) | undefined
@@ -94,50 +95,48 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
 async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise<Acceptance[]> {
   const { pool, dispatcher } = deps
   const grouped = dispatcher?.idle === true && messages.length <= LIMITS.groupMaxMessages
-  const result = await acceptMessages(pool, messages, grouped, deps.groupLeaseMs, await placesOf(deps, messages))
+  const result = await acceptMessages(pool, messages, grouped, deps.groupLeaseMs, await routingOf(deps, messages))
   wakeAll(deps, result.wakes)
-  const stored = messages.filter((message) => result.accepted.has(message.id))
-  for (const message of stored) deps.messages.set(message.id, message)
-  if (stored.length > 0) {
+  for (const message of messages) if (result.accepted.has(message.id)) deps.messages.set(message.id, message)
+  const waiting = messages.filter((message) => result.fannedOut.has(message.id))
+  if (waiting.length > 0) {
     if (dispatcher === undefined) await notifyOrLeave(pool)
-    else if (result.groupId !== undefined) dispatcher.startGroup(result.groupId, stored)
-    else dispatcher.offer(stored)
+    else if (result.groupId !== undefined) dispatcher.startGroup(result.groupId, waiting)
+    else dispatcher.offer(waiting)
   }
   return messages.map(({ id }) => (result.accepted.has(id) ? 'accepted' : result.repeated.has(id) ? 'repeated' : 'conflict'))
 }
 
 /** Commits messages all or none, apart from the groups: rare ways in take nothing from the one that everybody uses. */
 async function commitTogether(deps: IntakeDependencies, messages: readonly NewMessage[]): Promise<Acceptance[]> {
-  const places = await placesOf(
-    deps,
-    messages.filter((message) => message.deliverAtMs === undefined),
-  )
-  const { accepted, repeated, wakeAtMs, wakes } = await storeTogether(deps.pool, messages, places)
+  const immediate = messages.filter((message) => message.deliverAtMs === undefined)
+  const { accepted, repeated, fannedOut, wakeAtMs, wakes } = await storeTogether(deps.pool, messages, await routingOf(deps, immediate))
   wakeAll(deps, wakes)
   if (accepted.size === messages.length) {
-    const immediate = messages.filter((message) => message.deliverAtMs === undefined)
     for (const message of immediate) deps.messages.set(message.id, message)
     if (wakeAtMs !== undefined) deps.schedule?.wake(wakeAtMs)
-    if (immediate.length > 0) {
+    if (fannedOut.size > 0) {
       if (deps.dispatcher === undefined) await notifyOrLeave(deps.pool)
-      else deps.dispatcher.offer(immediate)
+      else deps.dispatcher.offer(immediate.filter((message) => fannedOut.has(message.id)))
     }
   }
   return messages.map(({ id }) => (accepted.has(id) ? 'accepted' : repeated.has(id) ? 'repeated' : 'conflict'))
 }
 
-/** The queues that messages go to. For an application without any this is a look into memory. */
-async function placesOf({ configCache }: IntakeDependencies, messages: readonly NewMessage[]): Promise<QueuePlace[]> {
-  if (configCache === undefined) return []
+/** Where messages go: a look into memory. Those that no endpoint without a queue takes need no fan-out. */
+async function routingOf({ configCache }: IntakeDependencies, messages: readonly NewMessage[]): Promise<Routing> {
+  if (configCache === undefined) return UNROUTED
   const places: QueuePlace[] = []
+  const routed = new Set<string>()
   for (const message of messages) {
-    const { queued } = await configCache.endpoints(message.appId)
+    const { queued, unqueued } = await configCache.endpoints(message.appId)
     for (const endpoint of queued) {
       const eager = endpoint.ordering !== 'fifo'
       if (takes(endpoint, message)) places.push({ messageId: message.id, endpointId: endpoint.id, eager })
     }
+    if (!unqueued.some((endpoint) => takes(endpoint, message))) routed.add(message.id)
   }
-  return places
+  return { places, routed }
 }
 
 function wakeAll({ wakeMailbox }: IntakeDependencies, wakes: readonly MailboxWake[]): void {

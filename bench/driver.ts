@@ -23,6 +23,8 @@ export interface Bench {
 
 const POLL_MS = 5
 const LOAD_EVERY_MS = 500
+/** Settings that are younger are treated as if some process had not heard of them yet (`storage/accept.ts`). */
+const SETTINGS_HEARD_MS = 2500
 /** How long duplicates may come after the last delivery. */
 const LATE_MS = 1500
 const SELF = 'driver+sink'
@@ -41,6 +43,7 @@ export async function execute(bench: Bench, scenario: Scenario, rep: number): Pr
   const run = `${scenario.name}-${rep}-${Date.now().toString(36)}`
   const { ledger, urls } = await bench.sink.begin(run, scenario)
   const { id: appId } = await bench.publisher.createApplication(run, urls, scenario.endpoint)
+  await delay(SETTINGS_HEARD_MS)
   const groups = [...bench.groups, { name: SELF, pids: [process.pid] }]
   const load = sampleLoad()
   try {

@@ -22,8 +22,9 @@ S1: 5,000 messages, 1 endpoint. S2: 1,000 to 10. S3: 200 to 100. S4: 20 messages
 of which never answers and one answers 500; S6: 2,000 to the same; S5-healthy, S6-healthy: to 10 that all answer. retry: how
 late retries leave while 10,000 wait. dead: 100 to 1,000 endpoints of which 100 answer 500; dead-no-breaker: the same without
 a circuit breaker; dead-healthy: all answer. storm: 500 endpoints with 20,000 deliveries recover in the same second.
-fifo-one: 5,000 to one ordered endpoint. batch: 20,000 to one with batches of 100, batch-off: to one without, batch-none: to
-no endpoint; batch-idle: 5 a second to one with batches.`
+fifo-one: 5,000 to one ordered endpoint. batch: 60,000 to one with batches of 100, batch-off: 20,000 to one without,
+batch-none: 60,000 to no endpoint (with all three, what delivering costs besides accepting is shown too); batch-idle: 5 a
+second to one with batches.`
 
 export interface BenchOptions {
   readonly scenarios: readonly string[]

@@ -68,9 +68,9 @@ const ENDPOINTS: readonly Scenario[] = [
   deadAmong('dead-healthy', 'healthy'),
   { ...closedLoop('storm', all('down', 500), 40, 4), hosts: DEAD.hosts, silenceMs: 400_000, capMs: 900_000 },
   { ...closedLoop('fifo-one', all('healthy', 1), 5000, 32), endpoint: { ordering: 'fifo' } },
-  closedLoop('batch-none', [], 20_000, 64),
+  closedLoop('batch-none', [], 60_000, 64),
   closedLoop('batch-off', all('healthy', 1), 20_000, 64),
-  { ...closedLoop('batch', all('healthy', 1), 20_000, 64), endpoint: { batching: { maxEvents: 100, lingerMs: 100 } } },
+  { ...closedLoop('batch', all('healthy', 1), 60_000, 64), endpoint: { batching: { maxEvents: 100, lingerMs: 100 } } },
   { ...closedLoop('batch-idle', all('healthy', 1), 200, 0), ratePerS: 5, endpoint: { batching: { maxEvents: 100, lingerMs: 100 } } },
 ]
 

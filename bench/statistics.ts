@@ -20,10 +20,14 @@ export function rounded(value: number, digits: number): number {
 
 /** `min/median/max`. */
 export function spreadOf(values: readonly number[]): string {
+  return [Math.min(...values), medianOf(values), Math.max(...values)].map(short).join('/')
+}
+
+/** NaN of nothing. */
+export function medianOf(values: readonly number[]): number {
   const sorted = Float64Array.from(values).sort()
   const middle = sorted.length / 2
-  const median = sorted.length % 2 === 0 ? (sorted[middle - 1]! + sorted[middle]!) / 2 : sorted[Math.floor(middle)]!
-  return [sorted[0]!, median, sorted.at(-1)!].map(short).join('/')
+  return sorted.length % 2 === 0 ? ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2 : sorted[Math.floor(middle)]!
 }
 
 function short(value: number): string {

@@ -1,5 +1,5 @@
 import type { Result } from './result.ts'
-import { spreadOf } from './statistics.ts'
+import { medianOf, spreadOf } from './statistics.ts'
 
 const BAR_WIDTH = 60
 
@@ -38,6 +38,27 @@ const REQUESTS: readonly Column[] = [
   ['service CPU ms per event', (result) => (result.cpu_s_total * 1000) / result.m],
 ]
 
+/** Events that are accepted and go nowhere, and events that are sent singly: what others are compared with. */
+const ACCEPTED_ONLY = 'batch-none'
+const SINGLE = 'batch-off'
+
+/** What delivering an event costs the service's processes besides accepting it, which is the median of its repetitions. */
+function deliveryCosts(results: readonly Result[]): string | undefined {
+  const cpuUs = (result: Result) => (result.cpu_s_total * 1_000_000) / result.m
+  const median = (scenario: string) => medianOf(results.filter((one) => one.scenario === scenario).map(cpuUs))
+  const acceptingUs = median(ACCEPTED_ONLY)
+  const singlyUs = median(SINGLE) - acceptingUs
+  if (Number.isNaN(singlyUs)) return undefined
+  return table(
+    results.filter(({ scenario }) => scenario.startsWith('batch')),
+    [
+      ['CPU µs an event', cpuUs],
+      ['besides accepting it', (result) => cpuUs(result) - acceptingUs],
+      ['of that of one sent singly', (result) => (cpuUs(result) - acceptingUs) / singlyUs],
+    ],
+  )
+}
+
 const QUIET_GROUPS = ['node', 'temporal', 'postgres'] as const
 const QUIET: readonly Column[] = [
   ['seconds', ({ quiet }) => quiet?.seconds ?? 0],
@@ -70,6 +91,8 @@ export function tables(results: readonly Result[]): string {
   const cpu = groups.map((name): Column => [`CPU s ${name}`, (result) => result.cpu_s[name] ?? 0])
   const parts = [table(shown, [...RATES, ...cpu, ...COSTS])]
   if (shown.some(({ requests, delivered, unhealthy_hits: hits }) => requests < delivered || hits > 0)) parts.push(table(shown, REQUESTS))
+  const costs = deliveryCosts(shown)
+  if (costs !== undefined) parts.push(costs)
   const quiet = shown.filter((result) => result.quiet !== undefined)
   if (quiet.length > 0) parts.push(table(quiet, QUIET))
   const recovered = shown.filter(({ recovery }) => recovery !== undefined)

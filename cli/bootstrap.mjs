@@ -149,7 +149,9 @@ function findNode() {
 
 /** Runs the script as a child with our terminal. The open channel tells it when this process is gone, however that came. */
 function handOver(node, script, args) {
-  const child = spawn(node, [...process.execArgv, '--disable-warning=ExperimentalWarning', script, ...args], { stdio: ['inherit', 'inherit', 'inherit', 'ipc'] })
+  const child = spawn(node, [...process.execArgv, '--disable-warning=ExperimentalWarning', script, ...args], {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+  })
   let lastMs = -Infinity
   const forward = (signal) => {
     const nowMs = performance.now()

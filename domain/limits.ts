@@ -29,6 +29,8 @@ export const LIMITS = {
   batchingMinBytes: 1024,
   batchingDefaultBytes: 1_048_576,
   batchingMaxBytes: 8_388_608,
+  /** Deliveries that are read at a time, to be cut into batches. */
+  batchRowsPerRead: 500,
   /** Characters kept of an endpoint's answer to a batch, once for each of its events. */
   batchResponseMaxChars: 1000,
   orderingKeyMaxChars: 256,

@@ -20,8 +20,16 @@ export function fanOutWorkflowId(groupId: string, part = 0): string {
   return part === 0 ? `fan-out/${groupId}` : `fan-out/${groupId}/${part}`
 }
 
+/** What the id of an endpoint's mailbox begins with: the group of deliveries that no fan-out carries is named after it. */
+export const MAILBOX_PREFIX = 'mailbox/'
+
 export function mailboxWorkflowId(endpointId: string): string {
-  return `mailbox/${endpointId}`
+  return `${MAILBOX_PREFIX}${endpointId}`
+}
+
+/** The workflow that carries the deliveries of a group. */
+export function workflowIdOfGroup(groupId: string): string {
+  return groupId.startsWith(MAILBOX_PREFIX) ? groupId : fanOutWorkflowId(groupId)
 }
 
 export function replayWorkflowId(taskId: string): string {

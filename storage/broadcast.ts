@@ -3,7 +3,8 @@ import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage } from '../domain/message.ts'
 import type { TaskStep } from '../domain/task.ts'
 import { advanceTask, insertTask, type BackgroundTask, type NewBackgroundTask } from './background-tasks.ts'
-import { acceptMessages, notifyOutbox } from './outbox.ts'
+import { acceptMessages } from './accept.ts'
+import { notifyOutbox } from './outbox.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 
 /** What one event is sent to, and the event without its payload. */

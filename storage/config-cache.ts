@@ -52,6 +52,8 @@ export interface CachedEndpoints {
   readonly list: readonly CachedEndpoint[]
   /** Those whose deliveries go through a queue: mostly none. */
   readonly queued: readonly CachedEndpoint[]
+  /** The others, those without a filter first: whether any takes a message is mostly told by the first. */
+  readonly unqueued: readonly CachedEndpoint[]
   readonly byId: ReadonlyMap<string, CachedEndpoint>
 }
 
@@ -175,7 +177,9 @@ async function loadEndpoints(deps: ConfigCacheDependencies, appId: string): Prom
     values: [appId],
   })
   const list = rows.map((row) => toEndpoint(row, deps))
-  return { list, queued: list.filter(hasQueue), byId: new Map(list.map((endpoint) => [endpoint.id, endpoint])) }
+  const unqueued = list.filter((endpoint) => !hasQueue(endpoint))
+  unqueued.sort((a, b) => Number(a.filter !== null) - Number(b.filter !== null))
+  return { list, queued: list.filter(hasQueue), unqueued, byId: new Map(list.map((endpoint) => [endpoint.id, endpoint])) }
 }
 
 function toEndpoint(row: EndpointRow, { cipher, log }: ConfigCacheDependencies): CachedEndpoint {

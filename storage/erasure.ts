@@ -80,6 +80,7 @@ async function eraseRest(client: Queryable, taskId: string, appId: string): Prom
   const deliveries = await removed('DELETE FROM delivery WHERE app_id = $1', appId)
   await removed('DELETE FROM message_event_id WHERE app_id = $1', appId)
   await removed(`DELETE FROM mailbox WHERE ${OF_ENDPOINTS}`, appId, taskId)
+  await removed(`DELETE FROM batch_in_flight WHERE ${OF_ENDPOINTS}`, appId, taskId)
   await removed('DELETE FROM replay_page WHERE task_id IN (SELECT id FROM background_task WHERE app_id = $1)', appId)
   await removed('DELETE FROM idempotency_key k USING erased_message e WHERE k.message_id = e.id')
   const endpoints = await eraseEndpoints(client, taskId, appId)

@@ -1,4 +1,3 @@
-import { LIMITS } from '../domain/limits.ts'
 import { hasQueue, type Ordering, type Queued, type QueueWay } from '../domain/ordering.ts'
 import type { AttemptTrigger } from '../domain/outcome.ts'
 import { closeBreaker } from './endpoint-state.ts'
@@ -149,9 +148,9 @@ export async function touchTurn(db: Queryable, turn: Turn): Promise<void> {
   })
 }
 
-const QUEUED_COLUMNS = 'd.message_id, d.attempts, d.trigger, d.group_id, d.next_at, d.retried, d.ordering_key, d.batch_id, d.seq'
+export const QUEUED_COLUMNS = 'd.message_id, d.attempts, d.trigger, d.group_id, d.next_at, d.retried, d.ordering_key, d.batch_id, d.seq'
 
-interface QueuedRow {
+export interface QueuedRow {
   epoch: number
   message_id: string | null
   attempts: number
@@ -159,22 +158,20 @@ interface QueuedRow {
   group_id: string
   next_at: Date | null
   retried: boolean
-  ordering_key: string | null
+  ordering_key?: string | null
   batch_id: string | null
-  bytes?: number | null
 }
 
-function toQueued(row: QueuedRow): QueuedDelivery & { bytes: number } {
+function toQueued(row: QueuedRow): QueuedDelivery {
   return {
     messageId: row.message_id!,
-    orderingKey: row.ordering_key,
+    orderingKey: row.ordering_key ?? null,
     attempts: row.attempts,
     nextAtMs: row.next_at?.getTime() ?? 0,
     trigger: row.trigger,
     groupId: row.group_id,
     retried: row.retried,
     batchId: row.batch_id,
-    bytes: row.bytes ?? 0,
   }
 }
 
@@ -202,13 +199,13 @@ export async function readQueue(db: Queryable, turn: Turn, page: QueuePage): Pro
   return turnRows(rows, turn)
 }
 
-function turnRows(rows: readonly QueuedRow[], turn: Turn): (QueuedDelivery & { bytes: number })[] | undefined {
+export function turnRows(rows: readonly QueuedRow[], turn: Turn): QueuedDelivery[] | undefined {
   if (rows[0]?.epoch !== turn.epoch) return undefined
   return rows.filter((row) => row.message_id !== null).map(toQueued)
 }
 
 /** As `state = 'parked'`, but hides from the planner that the indexes of what is parked have the row: by these it would read the whole queue. */
-const IS_PARKED = `delivery.state NOT IN ('retrying', 'dead', 'skipped', 'cancelled')`
+export const IS_PARKED = `delivery.state NOT IN ('retrying', 'dead', 'skipped', 'cancelled')`
 
 // Attempts and changes are written only while the turn is held. One that was cancelled or skipped meanwhile stays so, unless it
 // was delivered.
@@ -223,30 +220,24 @@ attempts AS (
   ON CONFLICT DO NOTHING
 ), changed AS (
   UPDATE delivery SET state = t.state, attempts = t.attempts, next_at = to_timestamp(t.next_ms / 1000), updated_at = now(),
-    batch_id = CASE WHEN t.same_batch THEN delivery.batch_id END
-  FROM unnest($18::text[], $19::text[], $20::int[], $21::float8[], $22::boolean[]) AS t (message_id, state, attempts, next_ms, same_batch)
+    batch_id = NULL
+  FROM unnest($18::text[], $19::text[], $20::int[], $21::float8[]) AS t (message_id, state, attempts, next_ms)
   WHERE delivery.message_id = t.message_id AND delivery.message_id = ANY($18::text[]) AND delivery.endpoint_id = $1 AND ${IS_PARKED}
     AND EXISTS (SELECT FROM held)
 ), gone AS (
-  DELETE FROM delivery WHERE endpoint_id = $1 AND message_id = ANY($23::text[]) AND EXISTS (SELECT FROM held)
+  DELETE FROM delivery WHERE endpoint_id = $1 AND message_id = ANY($22::text[]) AND EXISTS (SELECT FROM held)
 )
 SELECT EXISTS (SELECT FROM held) AS held,
-  ARRAY(SELECT message_id FROM delivery WHERE endpoint_id = $1 AND message_id = ANY($24::text[]) AND ${IS_PARKED}) AS waiting`
+  ARRAY(SELECT message_id FROM delivery WHERE endpoint_id = $1 AND message_id = ANY($23::text[]) AND ${IS_PARKED}) AS waiting`
 
 export interface QueueRecords {
   readonly records: readonly Record[]
   /** Messages that come next: those that still wait are in the answer. */
   readonly next: readonly string[]
-  /** Whether what is tried again stays in its batch. */
-  readonly sameBatch: boolean
 }
 
 /** @returns which of `next` still wait; undefined where somebody else has taken the turn, and nothing was written */
-export async function recordQueued(
-  db: Queryable,
-  turn: Turn,
-  { records, next, sameBatch }: QueueRecords,
-): Promise<ReadonlySet<string> | undefined> {
+export async function recordQueued(db: Queryable, turn: Turn, { records, next }: QueueRecords): Promise<ReadonlySet<string> | undefined> {
   const changed = records.filter((record) => 'attempts' in record.change)
   const ended = records.filter((record) => record.change.state === 'delivered' || record.change.state === 'untracked')
   const { rows } = await db.query<{ held: boolean; waiting: string[] }>({
@@ -260,7 +251,6 @@ export async function recordQueued(
       changed.map((record) => record.change.state),
       changed.map((record) => ('attempts' in record.change ? record.change.attempts : 0)),
       changed.map(nextAtMs),
-      changed.map(() => sameBatch),
       ended.map((record) => record.messageId),
       next,
     ],
@@ -309,53 +299,6 @@ export async function settleQueue(pool: Pool, turn: Turn, ordering: Ordering): P
   })
 }
 
-/**
- * What the next batch is made of: the oldest batch that is fixed and not delivered, else the front of what is in none, with the
- * sizes of its messages.
- * @param headOfLine whether what waits holds up what is behind it: then it is read before it is due
- */
-export async function readForBatch(
-  db: Queryable,
-  turn: Turn,
-  headOfLine: boolean,
-): Promise<(QueuedDelivery & { readonly bytes: number })[] | undefined> {
-  const due = headOfLine ? '' : 'AND (d.attempts = 0 OR d.next_at <= now())'
-  const waiting = `d.endpoint_id = m.endpoint_id AND d.state = 'parked' AND d.seq IS NOT NULL`
-  const { rows } = await db.query<QueuedRow>({
-    name: headOfLine ? 'queue-read-batch-in-order' : 'queue-read-batch',
-    text: `SELECT m.epoch, one.*, octet_length(message.payload) AS bytes FROM mailbox m LEFT JOIN LATERAL (
-        (SELECT ${QUEUED_COLUMNS} FROM delivery d WHERE ${waiting} AND d.batch_id =
-          (SELECT d.batch_id FROM delivery d WHERE ${waiting} AND d.batch_id IS NOT NULL ${due} ORDER BY d.seq LIMIT 1))
-        UNION ALL
-        (SELECT ${QUEUED_COLUMNS} FROM delivery d WHERE ${waiting} AND d.batch_id IS NULL ${due} ORDER BY d.seq LIMIT $2)
-      ) one ON true LEFT JOIN message ON message.id = one.message_id
-      WHERE m.endpoint_id = $1 ORDER BY one.seq`,
-    values: [turn.endpointId, LIMITS.batchingMaxEvents],
-  })
-  return turnRows(rows, turn)
-}
-
-/** Fixes which deliveries one request carries. @returns those that still waited; undefined where somebody else has the turn */
-export async function fixBatch(
-  db: Queryable,
-  turn: Turn,
-  batchId: string,
-  messageIds: readonly string[],
-): Promise<Set<string> | undefined> {
-  const { rows } = await db.query<{ held: boolean; fixed: string[] }>({
-    name: 'queue-fix-batch',
-    text: `WITH held AS MATERIALIZED (SELECT FROM mailbox WHERE endpoint_id = $1 AND epoch = $2),
-      fixed AS (
-        UPDATE delivery SET batch_id = $3 WHERE endpoint_id = $1 AND message_id = ANY($4::text[]) AND ${IS_PARKED} AND EXISTS (SELECT FROM held)
-        RETURNING message_id
-      )
-      SELECT EXISTS (SELECT FROM held) AS held, ARRAY(SELECT message_id FROM fixed) AS fixed`,
-    values: [turn.endpointId, turn.epoch, batchId, messageIds],
-  })
-  const { held, fixed } = rows[0]!
-  return held ? new Set(fixed) : undefined
-}
-
 /** How a queue stands. */
 export interface QueueState {
   readonly depth: number
@@ -384,10 +327,12 @@ export async function skipQueued(db: Queryable, endpointId: string, which: 'head
   const { rows } = await db.query<{ skipped: number }>({
     name: `queue-skip-${which}`,
     text: `WITH head AS (
-        SELECT message_id, batch_id FROM delivery WHERE endpoint_id = $1 AND state = 'parked' ORDER BY seq LIMIT 1
+        SELECT message_id, batch_id, ARRAY(
+          SELECT unnest(f.seqs) FROM batch_in_flight f WHERE f.endpoint_id = $1 AND d.seq = ANY (f.seqs)
+        ) AS seqs FROM delivery d WHERE endpoint_id = $1 AND state = 'parked' ORDER BY seq LIMIT 1
       ), skipped AS (
         UPDATE delivery d SET state = 'skipped', next_at = NULL, updated_at = now() ${which === 'all' ? '' : 'FROM head'}
-        WHERE d.endpoint_id = $1 AND d.state = 'parked' ${which === 'all' ? '' : 'AND (d.message_id = head.message_id OR d.batch_id = head.batch_id)'}
+        WHERE d.endpoint_id = $1 AND d.state = 'parked' ${which === 'all' ? '' : 'AND (d.message_id = head.message_id OR d.batch_id = head.batch_id OR d.seq = ANY (head.seqs))'}
         RETURNING d.message_id
       ), woken AS (UPDATE mailbox SET wake_at = now() WHERE endpoint_id = $1 AND NOT idle)
       SELECT count(*) AS skipped FROM skipped`,

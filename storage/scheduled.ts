@@ -1,6 +1,7 @@
 import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage } from '../domain/message.ts'
-import { acceptMessages, OUTBOX_CHANNEL, type QueuePlace } from './outbox.ts'
+import { acceptMessages, UNROUTED, type Routing } from './accept.ts'
+import { OUTBOX_CHANNEL } from './outbox.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 import type { MailboxWake } from './records.ts'
 
@@ -10,6 +11,8 @@ export interface StoredTogether {
   readonly accepted: ReadonlySet<string>
   /** Ids of the messages whose idempotency key has been published with before. */
   readonly repeated: ReadonlySet<string>
+  /** Ids of the messages that wait in the outbox. */
+  readonly fannedOut: ReadonlySet<string>
   /** Unix milliseconds: set where the schedule's workflow sleeps, or sleeps longer, and must be woken. */
   readonly wakeAtMs: number | undefined
   /** Mailboxes that have to be woken. */
@@ -28,20 +31,21 @@ class NotAllStored extends Error {
 
 /**
  * Stores messages in one transaction, all or none. Those with a `deliverAtMs` wait for it, the others wait in the outbox,
- * ungrouped.
- * @param places in queues; of messages that wait for their time none: they take theirs when their time has come
+ * ungrouped, unless they are routed.
+ * @param routing of messages that wait for their time nothing: they are fanned out when their time has come
  */
-export async function storeTogether(
-  pool: Pool,
-  messages: readonly NewMessage[],
-  places: readonly QueuePlace[] = [],
-): Promise<StoredTogether> {
+export async function storeTogether(pool: Pool, messages: readonly NewMessage[], routing: Routing = UNROUTED): Promise<StoredTogether> {
   try {
     return await inTransaction(pool, async (client) => {
-      const { accepted, repeated, wakes } = await acceptMessages(client, messages, false, 0, places)
-      if (accepted.size < messages.length) throw new NotAllStored({ accepted, repeated, wakeAtMs: undefined, wakes: [] })
+      const stored = await acceptMessages(client, messages, false, 0, routing)
+      const { accepted, repeated } = stored
+      if (accepted.size < messages.length) {
+        throw new NotAllStored({ accepted, repeated, fannedOut: new Set(), wakeAtMs: undefined, wakes: [] })
+      }
       await storeEnvelopes(client, messages)
-      return { accepted, repeated, wakeAtMs: await moveToSchedule(client, messages), wakes }
+      const untimed = messages.filter(({ id, deliverAtMs }) => deliverAtMs === undefined && stored.fannedOut.has(id))
+      const fannedOut = new Set(untimed.map(({ id }) => id))
+      return { accepted, repeated, fannedOut, wakeAtMs: await moveToSchedule(client, messages), wakes: stored.wakes }
     })
   } catch (error) {
     if (error instanceof NotAllStored) return error.result

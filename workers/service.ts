@@ -6,7 +6,7 @@ import type { Lane } from '../domain/names.ts'
 import { CONFIG_CHANNEL, ERASED_CHANNEL, EXPUNGED_CHANNEL, OPERATIONAL_CHANNEL } from '../storage/config-changes.ts'
 import { ENDPOINT_STATE_CHANNEL } from '../storage/endpoint-states.ts'
 import { listen } from '../storage/listener.ts'
-import { QUEUE_CHANNEL } from '../storage/queue-wakes.ts'
+import { QUEUE_CHANNEL, readQueueHint } from '../storage/queue-wakes.ts'
 import { forgetMessagesOf } from '../storage/messages.ts'
 import { OUTBOX_CHANNEL } from '../storage/outbox.ts'
 import { TOKENS_CHANNEL } from '../storage/revocations.ts'
@@ -136,7 +136,7 @@ function listenForChanges(parts: Parts, dispatcher: Dispatcher | undefined, stac
     [EXPUNGED_CHANNEL]: (messageId: string) => void messages.delete(messageId),
     [ERASED_CHANNEL]: (appId: string) => forgetMessagesOf(messages, appId),
     [ENDPOINT_STATE_CHANNEL]: (endpointId: string) => void states.changed(endpointId),
-    [QUEUE_CHANNEL]: (endpointId: string) => hints.tell(endpointId),
+    [QUEUE_CHANNEL]: (hint: string) => hints.tell(readQueueHint(hint)),
     [TOKENS_CHANNEL]: () => revocations.changed(),
     ...(dispatcher === undefined ? {} : { [OUTBOX_CHANNEL]: () => dispatcher.wake() }),
   }

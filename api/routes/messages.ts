@@ -1,4 +1,4 @@
-import { fanOutWorkflowId, mailboxWorkflowId } from '../../domain/names.ts'
+import { mailboxWorkflowId, workflowIdOfGroup } from '../../domain/names.ts'
 import { expungeMessage, findCarrierOfMessage, listMessages } from '../../storage/history/messages.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { flag, history } from '../parameters.ts'
@@ -12,7 +12,7 @@ import { publishing } from './publish.ts'
 async function workflowIdOf(deps: ApiDependencies, messageId: string): Promise<string | undefined> {
   const carrier = await findCarrierOfMessage(deps.pool, messageId)
   if (carrier === undefined) return deps.findFanOut(messageId)
-  return 'groupId' in carrier ? fanOutWorkflowId(carrier.groupId) : mailboxWorkflowId(carrier.mailboxOf)
+  return 'groupId' in carrier ? workflowIdOfGroup(carrier.groupId) : mailboxWorkflowId(carrier.mailboxOf)
 }
 
 async function list({ deps, caller, path, query }: Call): Promise<Reply> {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { acceptMessages } from '../../storage/outbox.ts'
+import { acceptMessages } from '../../storage/accept.ts'
 import { newMessages } from '../storage/rows.ts'
 import { startApi, type Harness } from './harness.ts'
 
@@ -22,7 +22,7 @@ async function createEndpoint(fields: object = {}): Promise<string> {
 async function fill(endpointId: string, count: number): Promise<string[]> {
   const messages = newMessages(count, { appId })
   const places = messages.map(({ id }) => ({ messageId: id, endpointId, eager: false }))
-  await acceptMessages(api.pool, messages, false, 0, places)
+  await acceptMessages(api.pool, messages, false, 0, { places, routed: new Set() })
   return messages.map(({ id }) => id)
 }
 

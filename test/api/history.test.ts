@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { acceptMessages } from '../../storage/outbox.ts'
+import { acceptMessages } from '../../storage/accept.ts'
 import { newMessage } from '../storage/rows.ts'
 import { startApi, type Harness } from './harness.ts'
 import { createRecorded, type Recorded } from './recorded.ts'
@@ -123,7 +123,10 @@ test('a message whose endpoints have queues names the mailbox that delivers it, 
   const workflowOf = async (id: string) => (await api.call('GET', `/app/${shop}/msg/${id}`)).json['workflowId']
   const message = newMessage({ appId: shop })
   const { id } = message
-  await acceptMessages(api.pool, [message], false, 0, [{ messageId: id, endpointId: queued.id, eager: false }])
+  await acceptMessages(api.pool, [message], false, 0, {
+    places: [{ messageId: id, endpointId: queued.id, eager: false }],
+    routed: new Set(),
+  })
   assert.equal(await workflowOf(id), `mailbox/${queued.id}`)
   await api.pool.query('DELETE FROM outbox WHERE message_id = $1', [id])
   assert.equal(await workflowOf(id), `mailbox/${queued.id}`)

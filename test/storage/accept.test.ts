@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, test } from 'node:test'
-import { acceptMessages, deleteGroup } from '../../storage/outbox.ts'
+import type { NewMessage } from '../../domain/message.ts'
+import { acceptMessages } from '../../storage/accept.ts'
+import { deleteGroup } from '../../storage/outbox.ts'
 import { count, createStorage, newMessage, newMessages, type Storage } from './rows.ts'
 
 let storage: Storage
@@ -9,8 +11,10 @@ before(async () => {
   storage = await createStorage(12)
 })
 
-afterEach(() => storage.pool.query('TRUNCATE message, message_event_id, outbox, idempotency_key'))
+afterEach(() => storage.pool.query('TRUNCATE message, message_event_id, outbox, idempotency_key, delivery, mailbox'))
 after(() => storage.drop())
+
+const byId = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1)
 
 async function outbox() {
   const { rows } = await storage.pool.query<{ id: string; group_id: string | null; leased: boolean | null }>(
@@ -31,6 +35,47 @@ test('without a group the rows wait for whoever claims them', async () => {
   const result = await acceptMessages(storage.pool, newMessages(3), false, 10_000)
   assert.equal(result.groupId, undefined)
   for (const row of await outbox()) assert.deepEqual([row.group_id, row.leased], [null, null])
+})
+
+/** Accepts messages of which those at `routed` go to one queue and nowhere else. */
+async function acceptRouted(messages: readonly NewMessage[], routed: readonly number[], grouped = true) {
+  const places = routed.map((i) => ({ messageId: messages[i]!.id, endpointId: 'ep_queued', eager: true }))
+  return acceptMessages(storage.pool, messages, grouped, 10_000, { places, routed: new Set(places.map((one) => one.messageId)) })
+}
+
+test('of a commit all, some or none need a fan-out: the group is of those that do, and the others are in their queue', async () => {
+  for (const routed of [[], [0], [2], [0, 1], [0, 1, 2]]) {
+    await storage.pool.query('TRUNCATE outbox, delivery')
+    const messages = newMessages(3)
+    const needing = messages.filter((_, i) => !routed.includes(i)).map((one) => one.id)
+    const result = await acceptRouted(messages, routed)
+    assert.equal(result.accepted.size, 3)
+    assert.deepEqual(result.fannedOut, new Set(needing))
+    assert.equal(result.groupId, needing[0])
+    const rows = needing.map((id) => ({ id, group_id: needing[0], leased: true }))
+    assert.deepEqual(await outbox(), rows.toSorted(byId))
+    const { rows: waiting } = await storage.pool.query('SELECT message_id AS id, group_id FROM delivery')
+    const placed = routed.map((i) => ({ id: messages[i]!.id, group_id: 'mailbox/ep_queued' }))
+    assert.deepEqual(waiting.toSorted(byId), placed.toSorted(byId))
+  }
+})
+
+test('a message with an idempotency key that goes to a queue alone needs no fan-out', async () => {
+  const messages = [newMessage({ idempotencyKey: 'routed' }), newMessage()]
+  const result = await acceptRouted(messages, [0], false)
+  assert.deepEqual([result.accepted.size, result.fannedOut], [2, new Set([messages[1]!.id])])
+})
+
+test('while a change of its endpoints may not have been heard, every message of an application is fanned out', async () => {
+  const insert = `INSERT INTO endpoint (id, app_id, url, updated_at) VALUES ($1, 'app_changed', 'https://example.com', now() - interval '1 min')`
+  await storage.pool.query(insert, ['ep_changed'])
+  const messages = [newMessage({ appId: 'app_changed' }), newMessage()]
+  const routed = { places: [], routed: new Set(messages.map((one) => one.id)) }
+  assert.equal((await acceptMessages(storage.pool, messages, false, 0, routed)).fannedOut.size, 0)
+  await storage.pool.query(`UPDATE endpoint SET disabled = true, updated_at = now() WHERE id = 'ep_changed'`)
+  const later = messages.map((one) => ({ ...one, id: newMessage().id }))
+  const { fannedOut } = await acceptMessages(storage.pool, later, false, 0, { places: [], routed: new Set(later.map((one) => one.id)) })
+  assert.deepEqual(fannedOut, new Set([later[0]!.id]))
 })
 
 test('what was published is what is stored', async () => {
@@ -60,10 +105,11 @@ test('a conflict stores nothing, and the group is named after the first message 
   await acceptMessages(storage.pool, [taken], true, 10_000)
   const [conflict, stored] = [newMessage({ eventId: 'taken' }), newMessage()]
   const result = await acceptMessages(storage.pool, [conflict, stored], true, 10_000)
-  assert.deepEqual(result, { accepted: new Set([stored.id]), wakes: [], repeated: new Set(), groupId: stored.id })
+  const only = new Set([stored.id])
+  assert.deepEqual(result, { accepted: only, fannedOut: only, wakes: [], repeated: new Set(), groupId: stored.id })
   assert.deepEqual((await outbox()).map((row) => row.id).sort(), [taken.id, stored.id].sort())
   const again = await acceptMessages(storage.pool, [newMessage({ eventId: 'taken' })], true, 10_000)
-  assert.deepEqual(again, { accepted: new Set(), wakes: [], repeated: new Set(), groupId: undefined })
+  assert.deepEqual(again, { accepted: new Set(), fannedOut: new Set(), wakes: [], repeated: new Set(), groupId: undefined })
   assert.equal(await count(storage.pool, 'message'), 2)
 })
 

@@ -4,7 +4,6 @@ import { newId } from '../../domain/ids.ts'
 import type { NewMessage } from '../../domain/message.ts'
 import {
   enqueueDeliveries,
-  readForBatch,
   readQueue,
   readQueueState,
   recordQueued,
@@ -12,9 +11,8 @@ import {
   settleQueue,
   skipQueued,
   takeTurn,
-  fixBatch,
 } from '../../storage/mailbox-queue.ts'
-import { acceptMessages } from '../../storage/outbox.ts'
+import { acceptMessages } from '../../storage/accept.ts'
 import { createStorage, newMessage, newMessages, newRecord, type Storage } from './rows.ts'
 
 let storage: Storage
@@ -24,7 +22,7 @@ after(() => storage.drop())
 /** Accepts messages in the order given, each with a place in the endpoint's queue. */
 async function accept(endpointId: string, messages: readonly NewMessage[], eager = false) {
   const places = messages.map((message) => ({ messageId: message.id, endpointId, eager }))
-  return acceptMessages(storage.pool, messages, true, 10_000, places)
+  return acceptMessages(storage.pool, messages, true, 10_000, { places, routed: new Set() })
 }
 
 const idsOf = (rows: readonly { messageId: string }[] | undefined) => rows?.map((one) => one.messageId)
@@ -47,7 +45,7 @@ test('who has lost the turn reads nothing and writes nothing', async () => {
   const second = await takeTurn(storage.pool, endpointId)
   assert.deepEqual([first.clean, second.clean], [true, false])
   const records = [newRecord({ state: 'delivered', hadRow: true }, { messageId: message!.id, endpointId })]
-  const input = { records, next: [message!.id], sameBatch: false }
+  const input = { records, next: [message!.id] }
   assert.equal(await recordQueued(storage.pool, first.turn, input), undefined)
   assert.equal(await readQueue(storage.pool, first.turn, { limit: 1 }), undefined)
   assert.equal((await readQueue(storage.pool, second.turn, { limit: 1 }))?.length, 1)
@@ -74,7 +72,7 @@ test('the first of a fifo queue holds up the others; a key holds up its own', as
   const { turn } = await takeTurn(storage.pool, endpointId)
   const nextAtMs = Date.now() + 60_000
   const failed = newRecord({ state: 'parked', attempts: 1, nextAtMs }, { messageId: messages[0]!.id, endpointId })
-  await recordQueued(storage.pool, turn, { records: [failed], next: [], sameBatch: false })
+  await recordQueued(storage.pool, turn, { records: [failed], next: [] })
   assert.equal(await settleQueue(storage.pool, turn, 'fifo'), nextAtMs)
   assert.ok((await settleQueue(storage.pool, turn, 'fifo-by-key'))! < nextAtMs)
   assert.deepEqual(idsOf(await readQueue(storage.pool, turn, { limit: 9, blockedKeys: ['a'] })), [messages[2]!.id])
@@ -89,7 +87,7 @@ test('a fan-out adds only what has neither begun nor ended', async () => {
   await accept(endpointId, [waiting!, done!])
   const { turn } = await takeTurn(storage.pool, endpointId)
   const records = [newRecord({ state: 'delivered', hadRow: true }, { messageId: done!.id, endpointId })]
-  await recordQueued(storage.pool, turn, { records, next: [], sameBatch: false })
+  await recordQueued(storage.pool, turn, { records, next: [] })
   const all = [waiting!, done!, missing!].map(({ id }) => ({ messageId: id, endpointId, appId: 'app_1', orderingKey: null }))
   for (let i = 0; i < 2; i++) await enqueueDeliveries(storage.pool, all, { groupId: 'group', trigger: 0 })
   assert.deepEqual(idsOf(await readQueue(storage.pool, turn, { limit: 9 })), [waiting!.id, missing!.id])
@@ -97,27 +95,14 @@ test('a fan-out adds only what has neither begun nor ended', async () => {
   assert.deepEqual(idsOf(await readQueue(storage.pool, turn, { limit: 9 })), [waiting!.id, missing!.id, done!.id])
 })
 
-test('what one request carries is fixed, and is skipped together', async () => {
+test('the head is skipped, or all that waits', async () => {
   const endpointId = newId('ep')
-  const messages = newMessages(5, { payload: '{"text":"ü"}' })
-  await accept(endpointId, messages)
-  const { turn } = await takeTurn(storage.pool, endpointId)
-  const front = await readForBatch(storage.pool, turn, true)
-  assert.deepEqual(
-    front?.map((one) => one.bytes),
-    messages.map(() => 13),
-  )
-  const ids = messages.map((one) => one.id)
-  assert.deepEqual(await fixBatch(storage.pool, turn, 'batch_1', ids.slice(0, 2)), new Set(ids.slice(0, 2)))
-  const again = await readForBatch(storage.pool, turn, true)
-  assert.deepEqual(
-    again?.map((one) => one.batchId),
-    ['batch_1', 'batch_1', null, null, null],
-  )
-  assert.deepEqual((await readQueueState(storage.pool, endpointId)).head?.messageId, ids[0])
-  assert.equal(await skipQueued(storage.pool, endpointId, 'head'), 2)
-  assert.equal((await readQueueState(storage.pool, endpointId)).depth, 3)
-  assert.equal(await skipQueued(storage.pool, endpointId, 'all'), 3)
+  const [first] = newMessages(1)
+  await accept(endpointId, [first!, ...newMessages(2)])
+  assert.deepEqual((await readQueueState(storage.pool, endpointId)).head?.messageId, first!.id)
+  assert.equal(await skipQueued(storage.pool, endpointId, 'head'), 1)
+  assert.equal((await readQueueState(storage.pool, endpointId)).depth, 2)
+  assert.equal(await skipQueued(storage.pool, endpointId, 'all'), 2)
   assert.deepEqual(await readQueueState(storage.pool, endpointId), { depth: 0, head: null })
 })
 
@@ -134,7 +119,7 @@ test('a fan-out that looks while a delivery is being recorded does not put it in
   try {
     await recording.query('BEGIN')
     const records = [newRecord({ state: 'delivered', hadRow: true }, { messageId: message!.id, endpointId })]
-    await recordQueued(recording, turn, { records, next: [], sameBatch: false })
+    await recordQueued(recording, turn, { records, next: [] })
     const place = { messageId: message!.id, endpointId, appId: message!.appId, orderingKey: null }
     const enqueueing = enqueueDeliveries(storage.pool, [place], { groupId: newId('msg'), trigger: 0 })
     const lockWaits = `SELECT count(*)::int AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'`

@@ -3,7 +3,8 @@ import { after, afterEach, before, test } from 'node:test'
 import { newId } from '../../domain/ids.ts'
 import type { Redelivery } from '../../domain/message.ts'
 import { DEFAULT_WEIGHTS, PRIORITIES } from '../../domain/priority.ts'
-import { acceptMessages, claimExpiredGroup, claimRows, claimWaiting, enqueueRedeliveries, type OutboxRow } from '../../storage/outbox.ts'
+import { acceptMessages } from '../../storage/accept.ts'
+import { claimExpiredGroup, claimRows, claimWaiting, enqueueRedeliveries, type OutboxRow } from '../../storage/outbox.ts'
 import { count, createStorage, newMessages, type Storage } from './rows.ts'
 
 const LEASE_MS = 60_000

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, test } from 'node:test'
-import { acceptMessages } from '../../storage/outbox.ts'
+import { acceptMessages } from '../../storage/accept.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
 import { createRecorder } from '../../storage/recorder.ts'
 import type { MailboxWake } from '../../storage/records.ts'
