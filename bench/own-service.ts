@@ -40,27 +40,31 @@ export async function startOwnService(): Promise<OwnService> {
   const secret = randomBytes(32).toString('base64url')
   const [port, postgresPort, temporalPort, uiPort] = [await freePort(), await freePort(), await freePort(), await freePort()]
   const url = `http://127.0.0.1:${port}`
-  const child = spawn(process.execPath, ['--max-semi-space-size=32', '--disable-warning=ExperimentalWarning', join(ROOT, 'cli', 'start.ts')], {
-    // The channel tells the service when we are gone, however that came.
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    cwd: ROOT,
-    // Ctrl-C in the terminal is for us; we stop the service after the run has ended.
-    detached: true,
-    env: {
-      ...process.env,
-      DATABASE_URL: undefined,
-      TEMPORAL_ADDRESS: undefined,
-      TEMPORAL_NAMESPACE: undefined,
-      TIDINGS_DATA_DIR: dataDir,
-      TIDINGS_PORT: String(port),
-      TIDINGS_POSTGRES_PORT: String(postgresPort),
-      TIDINGS_TEMPORAL_PORT: String(temporalPort),
-      TIDINGS_TEMPORAL_UI_PORT: String(uiPort),
-      TIDINGS_ALLOW_SUBNETS: '127.0.0.0/8',
-      TIDINGS_JWT_SECRET: secret,
-      TIDINGS_ENCRYPTION_KEY: secret,
+  const child = spawn(
+    process.execPath,
+    ['--max-semi-space-size=32', '--disable-warning=ExperimentalWarning', join(ROOT, 'cli', 'start.ts')],
+    {
+      // The channel tells the service when we are gone, however that came.
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      cwd: ROOT,
+      // Ctrl-C in the terminal is for us; we stop the service after the run has ended.
+      detached: true,
+      env: {
+        ...process.env,
+        DATABASE_URL: undefined,
+        TEMPORAL_ADDRESS: undefined,
+        TEMPORAL_NAMESPACE: undefined,
+        TIDINGS_DATA_DIR: dataDir,
+        TIDINGS_PORT: String(port),
+        TIDINGS_POSTGRES_PORT: String(postgresPort),
+        TIDINGS_TEMPORAL_PORT: String(temporalPort),
+        TIDINGS_TEMPORAL_UI_PORT: String(uiPort),
+        TIDINGS_ALLOW_SUBNETS: '127.0.0.0/8',
+        TIDINGS_JWT_SECRET: secret,
+        TIDINGS_ENCRYPTION_KEY: secret,
+      },
     },
-  })
+  )
   const ended = new Promise<string>((resolve) => {
     child.once('error', (error) => resolve(error.message))
     child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`))
