@@ -21,7 +21,7 @@ export interface Admission {
   /** @returns undefined at once, without any I/O, for a first request to an endpoint without a state and without a limit */
   check(endpoint: CachedEndpoint, purpose: Purpose): undefined | Promise<Held | undefined>
   /** As `check`, of what this process knows of the endpoint's state alone: asked when a request has waited for its slot. */
-  look(endpoint: CachedEndpoint, purpose: Purpose): Held | undefined
+  look(endpoint: Pick<CachedEndpoint, 'id'>, purpose: Purpose): Held | undefined
   /** A token of every rate of the endpoint, for its mailbox. @param retry whether it is not the delivery's first request */
   take(endpoint: CachedEndpoint, state: EndpointState | undefined, retry: boolean): undefined | Promise<Held | undefined>
 }

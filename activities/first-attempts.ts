@@ -24,6 +24,7 @@ import type { Disposition } from './attempt.ts'
 import type { InFlight } from './in-flight.ts'
 import type { LaneSender } from './lane-sender.ts'
 import { pairKey, type RunMemory } from './run-memory.ts'
+import { TIMER_LEAD_MS } from './timers.ts'
 
 export interface FirstAttemptsDependencies {
   readonly pool: Pool
@@ -203,20 +204,34 @@ async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, ta
       known.priority = higher(known.priority, priority)
     }
   }
-  const holds = createHolds()
+  const slice = { holds: createHolds(), retriesAtMs: [] }
   // Who gets a few is not behind who gets many.
   const fewestFirst = [...targets].sort((a, b) => a.messages.length - b.messages.length)
   await Promise.all(
     fewestFirst.flatMap((target) =>
       target.messages.map(async (message) => {
-        const result = await sendOne(deps, execution, target.endpoint, message, holds)
+        const result = await sendOne(deps, execution, target.endpoint, message, slice)
         if (result === 'delivered') delivered++
         else if (result !== 'ended') leave(target, message, result)
       }),
     ),
   )
-  holds.stop()
-  return { delivered, remaining: [...left.values()].map((one) => toRemaining(one, deps.priorityWeights)) }
+  slice.holds.stop()
+  const remaining = [...left.values()].map((one) => toRemaining(one, deps.priorityWeights))
+  return { delivered, remaining, ...lookAt(remaining, slice) }
+}
+
+/** One slice of deliveries on its way. */
+interface Slice {
+  readonly holds: Holds
+  /** When what failed is due again, in Unix milliseconds. */
+  readonly retriesAtMs: number[]
+}
+
+function lookAt(remaining: readonly Remaining[], { retriesAtMs }: Slice): Pick<FirstAttemptsResult, 'lookAtMs'> {
+  const failed = remaining.filter(({ how }) => how === 'retry').length
+  if (failed < LIMITS.failedLookedAtFrom || retriesAtMs.length === 0) return {}
+  return { lookAtMs: retriesAtMs.reduce((a, b) => Math.min(a, b)) - TIMER_LEAD_MS }
 }
 
 /** What is left over of one endpoint goes on in one activity, as urgent as the most urgent of it. */
@@ -237,7 +252,7 @@ async function sendOne(
   execution: Execution,
   endpoint: CachedEndpoint,
   message: StoredMessage,
-  holds: Holds,
+  { holds, retriesAtMs }: Slice,
 ): Promise<'delivered' | 'ended' | Continuation> {
   const key = pairKey(message.id, endpoint.id)
   const known = execution.pairs.get(key)
@@ -257,7 +272,10 @@ async function sendOne(
   if (typeof sending === 'string') return sending === 'slow' ? 'slow' : 'fast'
   execution.pairs.set(key, sending.done)
   const disposition = await holds.hold(sending.sentAtMs, sending.done)
-  if (disposition !== 'held too long') return continuationOf(disposition)
+  if (disposition !== 'held too long') {
+    if (disposition.kind === 'retrying') retriesAtMs.push(disposition.nextAtMs)
+    return continuationOf(disposition)
+  }
   sending.detach()
   deps.inFlight.add(execution.runId, key, sending.done)
   return 'attach'

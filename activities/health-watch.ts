@@ -16,15 +16,23 @@ export interface HealthWatchDependencies {
   readonly log: Logger
 }
 
+/** Connections to Postgres that are taken for it, of the pool's. */
+const AT_A_TIME = 3
+
 /** Judges endpoints whenever their shared windows are known, and does what follows. Several processes may: the first does it. */
 export function createHealthWatch(deps: HealthWatchDependencies): (windows: readonly EndpointWindow[]) => Promise<void> {
   return async (windows) => {
     const nowMs = Date.now()
-    for (const one of windows) {
-      for (const verdict of judge(one.window, standingOf(deps.states, one.endpointId), deps.health, nowMs)) {
-        await act(deps, one, verdict, nowMs)
+    const left = windows.values()
+    const actInTurn = async () => {
+      for (const one of left) {
+        for (const verdict of judge(one.window, standingOf(deps.states, one.endpointId), deps.health, nowMs)) {
+          await act(deps, one, verdict, nowMs)
+        }
       }
     }
+    // Requests to endpoints that fail wait for it.
+    await Promise.all(Array.from({ length: AT_A_TIME }, actInTurn))
   }
 }
 

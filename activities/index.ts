@@ -19,6 +19,7 @@ import type { Admission } from './admission.ts'
 import { createAttached } from './attached.ts'
 import { createMakeAttempt } from './attempt.ts'
 import { createFirstAttempts } from './first-attempts.ts'
+import { createHoldBack } from './hold-back.ts'
 import { createInFlight } from './in-flight.ts'
 import { createGatedSender, createLaneSender } from './lane-sender.ts'
 import { createMailbox } from './mailbox.ts'
@@ -81,6 +82,7 @@ export function createActivities(deps: ActivityDependencies) {
   return {
     ...guarded(createFirstAttempts({ ...deps, sendFast: senders.fast, inFlight }), deps.log),
     ...guarded(createAttached({ inFlight }), deps.log),
+    ...guarded(createHoldBack(deps), deps.log),
     ...guarded(createRedeliver({ ...deps, senders }), deps.log),
     ...guarded(createMailbox({ ...deps, sendRetry, drainQueue }), deps.log),
     ...guarded(createTasks(deps), deps.log),

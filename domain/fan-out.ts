@@ -57,6 +57,11 @@ export interface FirstAttemptsResult {
   readonly remaining: readonly Remaining[]
   /** The process that has the requests of `attach`. */
   readonly processId: string
+  /**
+   * Set where many endpoints failed: Unix milliseconds of when to look which of them are still to be retried, shortly before the
+   * first retry is due.
+   */
+  readonly lookAtMs?: number
   /** Set where more endpoints follow. */
   readonly nextAfterEndpointId?: string
 }
@@ -75,6 +80,12 @@ export interface EndpointDeliveriesInput {
   readonly retried: boolean
   /** The run that sent what is attached to; absent: the caller's own. */
   readonly sentInRunId?: string
+}
+
+/** Endpoints whose deliveries failed, with what waits for each. */
+export interface HoldBackInput {
+  readonly groupId: string
+  readonly endpoints: readonly { readonly endpointId: string; readonly messageIds: readonly string[] }[]
 }
 
 /** What a fan-out tells of itself when it ends. */

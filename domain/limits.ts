@@ -115,6 +115,8 @@ export const LIMITS = {
   activityPerEndpointMaxDeliveries: 10,
   /** Pending remote activities of one workflow (2,001 blocked it); more become fan-out/<group>/<n>. */
   pendingActivitiesPerWorkflow: 300,
+  /** So many endpoints that fail in one slice are looked at together before each has its activity. */
+  failedLookedAtFrom: 5,
   /** Rows in one statement of the attempts writer. */
   attemptsPerFlush: 500,
   /** Messages accepted by one statement. */

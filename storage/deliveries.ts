@@ -1,3 +1,5 @@
+import type { HoldBackInput } from '../domain/fan-out.ts'
+import type { AttemptTrigger } from '../domain/outcome.ts'
 import { closeBreaker } from './endpoint-state.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 
@@ -43,6 +45,28 @@ export async function readDeliveryStates(
     attempts: row.state === 'new' ? 0 : row.attempts,
     nextAtMs: row.next_at?.getTime() ?? 0,
   }))
+}
+
+/** A delivery of a group that waits for its retry. */
+export interface RetryingDelivery {
+  readonly messageId: string
+  readonly endpointId: string
+  readonly appId: string
+  readonly attempts: number
+  readonly trigger: AttemptTrigger
+  readonly retried: boolean
+}
+
+/** What of a group waits for a retry at the named endpoints. */
+export async function readRetrying(db: Queryable, groupId: string, endpoints: HoldBackInput['endpoints']): Promise<RetryingDelivery[]> {
+  const { rows } = await db.query<RetryingDelivery>({
+    name: 'group-retrying',
+    text: `SELECT message_id AS "messageId", endpoint_id AS "endpointId", app_id AS "appId", attempts, trigger, retried
+      FROM delivery JOIN unnest($2::text[], $3::text[]) AS asked (message_id, endpoint_id) USING (message_id, endpoint_id)
+      WHERE group_id = $1 AND state = 'retrying'`,
+    values: [groupId, endpoints.flatMap((one) => one.messageIds), endpoints.flatMap((one) => one.messageIds.map(() => one.endpointId))],
+  })
+  return rows
 }
 
 /** One attempt that this run has already recorded. */

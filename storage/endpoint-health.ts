@@ -116,10 +116,11 @@ export function createEndpointHealth(deps: EndpointHealthDependencies): Endpoint
     },
     window: (endpointId) => windows.get(endpointId),
     tipping(endpointId) {
-      const one = pending.get(endpointId)
-      if (one === undefined || one.failures === 0 || !tipsOver(windows.get(endpointId), totalOf(one), deps.health)) return undefined
-      sharing ??= shareNow().finally(() => (sharing = undefined))
-      return sharing
+      const window = windows.get(endpointId)
+      // Its failures are shared, and being judged with those of others.
+      if (flushing !== undefined && window !== undefined && tipsOver(undefined, window, deps.health)) return flushing
+      if (!tips(pending.get(endpointId), window, deps.health)) return undefined
+      return (sharing ??= shareNow().finally(() => (sharing = undefined)))
     },
     async stop() {
       await flushing
@@ -128,6 +129,11 @@ export function createEndpointHealth(deps: EndpointHealthDependencies): Endpoint
       clearTimeout(timer)
     },
   }
+}
+
+/** Whether what is not shared makes the failures too many. */
+function tips(one: Pending | undefined, window: HealthWindow | undefined, rules: EndpointHealthDependencies['health']): boolean {
+  return one !== undefined && one.failures > 0 && tipsOver(window, totalOf(one), rules)
 }
 
 /** Tells requests that began before their endpoint counted anew from those that began since. */

@@ -19,7 +19,7 @@ const RETRY = { initialInterval: '1s', backoffCoefficient: 1 } as const
 const ABSENT_FIRST_WAIT_MS = 1000
 const ABSENT_LONGEST_WAIT_MS = 60_000
 
-const { attemptFirst, skipDeliveries, deadLetter } = proxyLocalActivities<Activities>({
+const { attemptFirst, holdBack, skipDeliveries, deadLetter } = proxyLocalActivities<Activities>({
   startToCloseTimeout: '2m',
   localRetryThreshold: '10s',
   retry: { initialInterval: '200ms', maximumInterval: '5s' },
@@ -48,13 +48,19 @@ export async function fanOut(input: FanOutInput): Promise<FanOutResult> {
     do {
       const slice = await firstAttempts(input, afterEndpointId)
       state.delivered += slice.delivered
-      await follow(slice.processId, slice.remaining)
+      const { now, later } = lookedAt(slice)
+      if (later.length > 0) following.push(notHeldBack(input, later, slice.lookAtMs!).then((left) => follow(slice.processId, left)))
+      await follow(slice.processId, now)
       afterEndpointId = slice.nextAfterEndpointId
     } while (afterEndpointId !== undefined)
   } else {
     await follow(input.sentBy?.processId ?? '', input.remaining)
   }
-  await Promise.all(following)
+  // What is looked at later adds to it.
+  for (let followed = 0; followed < following.length;) {
+    followed = following.length
+    await Promise.all(following)
+  }
   return { messages: input.messageIds.length, deliveredAtFirst: state.delivered, continued: state.continued }
 }
 
@@ -87,6 +93,23 @@ function mergePlanned(results: readonly FirstAttemptsResult[], slice: FirstAttem
     delivered: results.reduce((sum, result) => sum + result.delivered, 0),
     remaining: results.flatMap((result) => result.remaining),
   }
+}
+
+/** Where many endpoints failed, those that only failed are looked at before their first retry. */
+function lookedAt({ remaining, lookAtMs }: FirstAttemptsResult): { now: readonly Remaining[]; later: readonly Remaining[] } {
+  if (lookAtMs === undefined) return { now: remaining, later: [] }
+  const others = new Set(remaining.filter(({ how }) => how !== 'retry').map(({ endpointId }) => endpointId))
+  const isLater = ({ endpointId }: Remaining) => !others.has(endpointId)
+  return { now: remaining.filter((one) => !isLater(one)), later: remaining.filter(isLater) }
+}
+
+/** Waits until shortly before the first retry. @returns what is still to be retried here: the rest has been parked */
+async function notHeldBack(input: FanOutInput, remaining: readonly Remaining[], lookAtMs: number): Promise<Remaining[]> {
+  const waitMs = lookAtMs - Date.now()
+  if (waitMs > 0) await sleep(waitMs)
+  const endpoints = remaining.map(({ endpointId, messageIds }) => ({ endpointId, messageIds }))
+  const held = new Set(await holdBack({ groupId: input.groupId, endpoints }))
+  return remaining.filter(({ endpointId }) => !held.has(endpointId))
 }
 
 /** Sees one endpoint's deliveries to their end: delivered, dead-lettered, or parked in its mailbox. */

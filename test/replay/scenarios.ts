@@ -188,6 +188,21 @@ const breaker: Scenario = async (stage) => {
   return ended(stage, [mailboxWorkflowId(endpointIds[0]!)])
 }
 
+/** Many endpoints fail: those whose breakers open are held back before their first retry, the others have their activities. */
+const heldBack: Scenario = async (stage) => {
+  const { appId, endpointIds } = await subscribe(
+    stage,
+    numbers(6).map((n) => `/fail-1/held-back/${n}`),
+  )
+  await stage.pool.query(`UPDATE endpoint SET retry_schedule_ms = '{45000,45000}', circuit_breaker = id <> $2 WHERE id = ANY($1)`, [
+    endpointIds,
+    endpointIds[5],
+  ])
+  const messageIds = await createCalls(stage.service).publishTogether(appId, numbers(25))
+  await stage.receiver.waitFor(2 * 6 * 25, { matches: (one) => one.path.startsWith('/fail-1/held-back'), timeoutMs: 60_000 })
+  return [...(await fanOutsOf(stage, messageIds, 1)), ...(await ended(stage, endpointIds.slice(0, 5).map(mailboxWorkflowId)))]
+}
+
 /** An application with an endpoint that has a queue and one that has none: its messages go both ways. */
 async function bothWays(stage: Stage, path: string, fields: object) {
   const calls = createCalls(stage.service)
@@ -294,6 +309,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   dead,
   parked,
   breaker,
+  'held-back': heldBack,
   ordered,
   batched,
   prioritised,
