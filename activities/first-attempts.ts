@@ -24,7 +24,6 @@ import type { Disposition } from './attempt.ts'
 import type { InFlight } from './in-flight.ts'
 import type { LaneSender } from './lane-sender.ts'
 import { pairKey, type RunMemory } from './run-memory.ts'
-import { TIMER_LEAD_MS } from './timers.ts'
 
 export interface FirstAttemptsDependencies {
   readonly pool: Pool
@@ -231,7 +230,10 @@ interface Slice {
 function lookAt(remaining: readonly Remaining[], { retriesAtMs }: Slice): Pick<FirstAttemptsResult, 'lookAtMs'> {
   const failed = remaining.filter(({ how }) => how === 'retry').length
   if (failed < LIMITS.failedLookedAtFrom || retriesAtMs.length === 0) return {}
-  return { lookAtMs: retriesAtMs.reduce((a, b) => Math.min(a, b)) - TIMER_LEAD_MS }
+  const nowMs = Date.now()
+  const soonestAtMs = retriesAtMs.reduce((a, b) => Math.min(a, b))
+  // Half of the wait is time for breakers to open, and half for the activities of the others, which are many too, to be scheduled.
+  return { lookAtMs: Math.round(nowMs + (soonestAtMs - nowMs) / 2) }
 }
 
 /** What is left over of one endpoint goes on in one activity, as urgent as the most urgent of it. */

@@ -52,7 +52,7 @@ export function createGatedSender(
     if (held !== undefined) return parked(gate.recorder, input, held)
     const slot = await slotFor(slots, input)
     if (typeof slot === 'string') return slot
-    const tipping = gate.health.tipping(input.endpoint.id)
+    const tipping = input.endpoint.circuitBreaker ? gate.health.tipping(input.endpoint.id) : undefined
     if (tipping !== undefined) await tipping
     const heldSince = gate.admission.look(input.endpoint, purpose)
     if (heldSince === undefined) return begin(slot, input, { makeAttempt, slow })

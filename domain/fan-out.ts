@@ -58,7 +58,7 @@ export interface FirstAttemptsResult {
   /** The process that has the requests of `attach`. */
   readonly processId: string
   /**
-   * Set where many endpoints failed: Unix milliseconds of when to look which of them are still to be retried, shortly before the
+   * Set where many endpoints failed: Unix milliseconds of when to look which of them are still to be retried, well before the
    * first retry is due.
    */
   readonly lookAtMs?: number

@@ -41,6 +41,8 @@ export interface CachedEndpoint extends Subscription {
   /** Requests a second: of the endpoint, and of all of its application's together. Null: no limit. */
   readonly throttleRate: number | null
   readonly appThrottleRate: number | null
+  /** Whether it is held back while most of its requests fail. */
+  readonly circuitBreaker: boolean
   readonly headers: Readonly<Record<string, string>>
   readonly secrets: readonly CachedSecret[]
   /** Null for an endpoint that is reached by its URL alone. */
@@ -150,6 +152,7 @@ interface EndpointRow extends AccessRow {
   retry_schedule_ms: number[] | null
   throttle_rate: number | null
   app_throttle_rate: number | null
+  circuit_breaker: boolean
   timeout_ms: number | null
   filter: string | null
   format: CloudEventFormat | null
@@ -163,7 +166,7 @@ interface EndpointRow extends AccessRow {
 async function loadEndpoints(deps: ConfigCacheDependencies, appId: string): Promise<CachedEndpoints> {
   const { rows } = await deps.pool.query<EndpointRow>({
     name: 'cache-endpoints',
-    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.throttle_rate, e.timeout_ms, e.filter, e.priority, e.format, e.ordering, e.batching,
+    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.throttle_rate, e.circuit_breaker, e.timeout_ms, e.filter, e.priority, e.format, e.ordering, e.batching,
         (SELECT throttle_rate FROM application WHERE id = $1) AS app_throttle_rate, ${ACCESS_COLUMNS}, s.secrets, s.expiries
       FROM endpoint e
       LEFT JOIN (
@@ -200,6 +203,7 @@ function toEndpoint(row: EndpointRow, { cipher, log }: ConfigCacheDependencies):
     retryScheduleMs: row.retry_schedule_ms,
     throttleRate: row.throttle_rate,
     appThrottleRate: row.app_throttle_rate,
+    circuitBreaker: row.circuit_breaker,
     headers: row.headers_cipher === null ? {} : (JSON.parse(cipher.decrypt(row.headers_cipher)) as Record<string, string>),
     secrets: (row.secrets ?? []).map((secret, i) => ({
       secret: cipher.decrypt(secret),

@@ -103,7 +103,7 @@ function lookedAt({ remaining, lookAtMs }: FirstAttemptsResult): { now: readonly
   return { now: remaining.filter((one) => !isLater(one)), later: remaining.filter(isLater) }
 }
 
-/** Waits until shortly before the first retry. @returns what is still to be retried here: the rest has been parked */
+/** Waits for half of the time to the first retry. @returns what is still to be retried here: the rest has been parked */
 async function notHeldBack(input: FanOutInput, remaining: readonly Remaining[], lookAtMs: number): Promise<Remaining[]> {
   const waitMs = lookAtMs - Date.now()
   if (waitMs > 0) await sleep(waitMs)
