@@ -83,10 +83,7 @@ function resolveVariables(value: string): string {
 for (const [name, service] of tidings) {
   test(`${name}: its variables are known to the configuration, which takes their values`, () => {
     const environment = service.environment ?? {}
-    assert.ok(
-      service.command?.some((one) => /^cli\/(api|worker)\.ts$/.test(one)),
-      'it runs one of our commands',
-    )
+    assert.match(service.command?.[2] ?? '', /^cli\/(api|worker)\.ts$/)
     for (const variable of Object.keys(environment)) assert.ok((VARIABLES as readonly string[]).includes(variable), variable)
     const config = readConfig(Object.fromEntries(Object.entries(environment).map(([key, value]) => [key, resolveVariables(value)])))
     assert.equal(config.environment, 'production')
