@@ -15,8 +15,8 @@ const ROOT = join(import.meta.dirname, '..', '..')
 const ALONE = /^test\/(chaos|cli|clients|e2e)\//
 /** Looks at what all the others have left in Temporal and in the logs. */
 const LAST = /^test\/leaks\//
-/** A file that takes this long, ten times what the longest one takes, waits for what will not come. */
-const HANGS_AFTER_MS = 900_000
+/** A test that takes this long, ten times what the longest one takes, waits for what will not come. */
+const HANGS_AFTER_MS = 600_000
 const COUNT = /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) ([\d.]+)$/
 
 interface TestEvent {
@@ -52,6 +52,7 @@ async function round(chosen: readonly string[], concurrency: number): Promise<vo
     cwd: ROOT,
     concurrency: values['test-concurrency'] === undefined ? concurrency : Number(values['test-concurrency']),
     timeout: values['test-timeout'] === undefined ? HANGS_AFTER_MS : Number(values['test-timeout']),
+    execArgv: ['--import', new URL('ends.ts', import.meta.url).href],
     only: values['test-only'] === true,
     testNamePatterns: values['test-name-pattern']?.map((pattern) => new RegExp(pattern)),
   })
