@@ -51,6 +51,7 @@ const environment = z.object({
   TIDINGS_REQUEST_TIMEOUT_MS: integer(100, LIMITS.requestTimeoutMaxMs, LIMITS.requestTimeoutMs),
   TIDINGS_PARTITIONS: integer(1, 256, 4),
   TIDINGS_GROUP_MAX: integer(1, LIMITS.groupMaxMessages, LIMITS.groupMaxMessages).optional(),
+  TIDINGS_WORKFLOW_DEBUGGING: flag,
   TIDINGS_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
   TIDINGS_TEMPORAL_UI_URL: z.url().optional(),
   TIDINGS_TEMPORAL_PORT: integer(0, 65_535, 7233),
@@ -119,6 +120,8 @@ export interface Config {
   /** Requests in flight at a time in one process. */
   readonly laneRequests: Readonly<Record<Lane, number>>
   readonly groupMaxMessages: number
+  /** Web UI's call stacks of running workflows and the SDK's limit on their code, for a third more CPU a fan-out. */
+  readonly workflowDebugging: boolean
   readonly logLevel: string
   readonly temporalUiUrl: string | undefined
   readonly temporalPort: number
@@ -180,6 +183,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     laneSlots: value.TIDINGS_LANE_SLOTS,
     laneRequests: value.TIDINGS_LANE_REQUESTS,
     groupMaxMessages: value.TIDINGS_GROUP_MAX ?? (ownServer ? LIMITS.groupMaxMessages : LIMITS.groupMaxMessagesForeignServer),
+    workflowDebugging: value.TIDINGS_WORKFLOW_DEBUGGING,
     logLevel: value.TIDINGS_LOG_LEVEL,
     temporalUiUrl: value.TIDINGS_TEMPORAL_UI_URL,
     temporalPort: value.TIDINGS_TEMPORAL_PORT,

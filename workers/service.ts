@@ -63,7 +63,7 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const { roles, log } = options
   const dispatches = roles.includes('dispatcher')
   const delivers = roles.includes('delivery')
-  installRuntime(log)
+  installRuntime({ log, debugging: config.workflowDebugging })
   const bundling = dispatches ? bundleWorkflows() : undefined
   const parts = await connectParts(config, log, stack)
   const metrics = createMetrics(parts.states)

@@ -4,6 +4,7 @@ import { bundleWorkflowCode, DefaultLogger, type NativeConnection, Runtime, Work
 import type { Logger } from 'pino'
 import type { Activities } from '../activities/index.ts'
 import { attachTaskQueue, deliverTaskQueue, FAN_OUT_TASK_QUEUE, type Lane } from '../domain/names.ts'
+import { leanWorkflowThreads } from './workflow-threads.ts'
 
 const FAILURE_CONVERTER_PATH = fileURLToPath(new URL('../workflows/failure-converter.ts', import.meta.url))
 const WORKFLOWS_PATH = fileURLToPath(new URL('../workflows/index.ts', import.meta.url))
@@ -16,10 +17,17 @@ const FORCE_AFTER_DRAIN_MS = 2000
 
 let installed = false
 
+export interface RuntimeOptions {
+  readonly log: Logger
+  /** Keeps the SDK's aids for debugging workflows: stack traces of running ones, and a limit of 5 s on each activation. */
+  readonly debugging?: boolean
+}
+
 /** Installs the SDK's runtime once a process: signals are the process's own affair, log lines go where ours go. */
-export function installRuntime(log: Logger): void {
+export function installRuntime({ log, debugging = false }: RuntimeOptions): void {
   if (installed) return
   installed = true
+  if (!debugging) leanWorkflowThreads()
   const logger = new DefaultLogger('WARN', ({ level, message, meta }) => {
     // The workers of the delivery task queues have none, on purpose.
     if (message.startsWith('No workflows registered')) return

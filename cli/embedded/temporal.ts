@@ -34,6 +34,9 @@ const DYNAMIC_CONFIG: DynamicConfig = {
   'history.persistenceMaxQPS': 100_000,
   'matching.rps': 100_000,
   'matching.persistenceMaxQPS': 100_000,
+  'history.visibilityProcessorMaxPollRPS': 4,
+  'history.visibilityProcessorSchedulerWorkerCount': 1,
+  'history.visibilityTaskBatchSize': 1000,
   'system.visibilityPersistenceMaxReadQPS': 100_000,
   'system.visibilityPersistenceMaxWriteQPS': 100_000,
 }

@@ -34,7 +34,7 @@ export function toStored(name: string, workflowId: string, history: proto.tempor
 
 /** Runs histories against the workflows as they are now; gives what did not fit, one line each. */
 export async function replayAll(stored: readonly StoredHistory[]): Promise<string[]> {
-  installRuntime(pino({ level: 'silent' }))
+  installRuntime({ log: pino({ level: 'silent' }) })
   const problems: string[] = []
   const histories = stored.map(({ workflowId, history }) => ({ workflowId, history: History.fromObject(history) }))
   const results = Worker.runReplayHistories({ workflowBundle: await bundleWorkflows() }, histories)
