@@ -93,9 +93,16 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
 
     /** Makes the first attempts of one endpoint's deliveries. */
     async deliver(input: EndpointDeliveriesInput): Promise<FirstAttemptsResult> {
-      const messages = await readMessages(deps.pool, deps.messages, input.messageIds)
+      const read = await readMessages(deps.pool, deps.messages, input.messageIds)
+      if (input.plannedForRunId !== undefined) {
+        if (input.plannedForRunId !== activityInfo().workflowExecution!.runId || read.size < input.messageIds.length) {
+          return { delivered: 0, remaining: [], processId: deps.processId, routeAnew: true }
+        }
+        deps.recorder.forgetGroup(input.groupId)
+      }
+      const messages = [...read.values()].filter(({ cancelled }) => input.plannedForRunId === undefined || cancelled !== true)
       const execution = await beginExecution(deps, input)
-      const target = await targetOf(deps.configCache, input.endpointId, [...messages.values()])
+      const target = await targetOf(deps.configCache, input.endpointId, messages)
       const targets = await withoutQueued(deps, input, target === undefined ? [] : [target])
       return { ...(await sendAll(deps, execution, targets)), processId: deps.processId }
     },

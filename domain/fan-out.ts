@@ -12,6 +12,8 @@ export interface FanOutInput {
   readonly retried: boolean
   /** Partitions of each lane: a setting, so it must be in the history. */
   readonly partitions: number
+  /** Set where the group has few deliveries and its start knew them all: the first attempts need no routing. */
+  readonly planned?: readonly PlannedEndpoint[]
   /** Set in `fan-out/<group>/<n>`: what the first attempts of the group left over. */
   readonly remaining?: readonly Remaining[]
   /** Set with it: where the requests of `attach` are in flight. */
@@ -53,6 +55,8 @@ export interface FirstAttemptsResult {
   readonly absent?: number
   /** Few deliveries: each endpoint's are an activity of their own, not made yet. */
   readonly planned?: readonly PlannedEndpoint[]
+  /** The plan of the group's start does not hold: nothing was sent, and the group has to be routed. */
+  readonly routeAnew?: boolean
   readonly delivered: number
   readonly remaining: readonly Remaining[]
   /** The process that has the requests of `attach`. */
@@ -80,6 +84,11 @@ export interface EndpointDeliveriesInput {
   readonly retried: boolean
   /** The run that sent what is attached to; absent: the caller's own. */
   readonly sentInRunId?: string
+  /**
+   * Set where the group's start planned these: the run that it started. A run that was reset routes anew, to the endpoints as
+   * they are by then.
+   */
+  readonly plannedForRunId?: string
 }
 
 /** Endpoints whose deliveries failed, with what waits for each. */

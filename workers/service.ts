@@ -18,6 +18,7 @@ import { connectParts, type Parts } from './parts.ts'
 import { createSchedule } from './schedule.ts'
 import { createStack, type Stack } from './stack.ts'
 import { createEndpointsOf } from './endpoints-of.ts'
+import { createPlanFanOut } from './plan-fan-out.ts'
 import { createStartFanOut } from './start-fan-out.ts'
 import { announcePartitions } from './partition-numbers.ts'
 import { startTaskSweep } from './tasks.ts'
@@ -96,6 +97,7 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
     partitions: config.partitions,
     eager: true,
     onStart: (groupId) => runs.expectGroup(groupId),
+    plan: createPlanFanOut(parts),
   })
   const dispatcher = createDispatcher({
     pool,

@@ -4,6 +4,7 @@ import type { FanOutInput } from '../domain/fan-out.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { FAN_OUT_TASK_QUEUE, fanOutWorkflowId, SEARCH_ATTRIBUTES } from '../domain/names.ts'
 import type { OutboxRow } from '../storage/outbox.ts'
+import type { PlanFanOut } from './plan-fan-out.ts'
 
 export type StartFanOut = (groupId: string, rows: readonly OutboxRow[]) => Promise<'started' | 'already started'>
 
@@ -20,6 +21,8 @@ export interface StartFanOutDependencies {
   readonly eager: boolean
   /** Told when the start has brought its first task along: no other process can have executed anything of the group. */
   readonly onStart: (groupId: string) => void
+  /** Where the deliveries of the group go, if that is known and they are few. */
+  readonly plan: PlanFanOut
 }
 
 /** Starts the fan-out of one recorded group; starting it again has no effect. */
@@ -27,6 +30,7 @@ export function createStartFanOut(deps: StartFanOutDependencies): StartFanOut {
   const { client } = deps
   return async (groupId, rows) => {
     const first = rows[0]!
+    const planned = await deps.plan(rows)
     const input: FanOutInput = {
       groupId,
       messageIds: rows.map((row) => row.messageId),
@@ -34,6 +38,7 @@ export function createStartFanOut(deps: StartFanOutDependencies): StartFanOut {
       trigger: first.trigger,
       retried: first.retried,
       partitions: deps.partitions,
+      ...(planned === undefined ? {} : { planned }),
     }
     const applications = [...new Set(rows.map((row) => row.appId))]
     try {

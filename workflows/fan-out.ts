@@ -66,30 +66,39 @@ export async function fanOut(input: FanOutInput): Promise<FanOutResult> {
 
 /** One slice of first attempts; waits where rows are not in this database yet (a region's replica that lags). */
 async function firstAttempts(input: FanOutInput, afterEndpointId: string | undefined): Promise<FirstAttemptsResult> {
-  const { groupId, messageIds, endpointId, trigger, retried } = input
+  const { groupId, messageIds, endpointId, trigger, retried, planned } = input
+  if (planned !== undefined && afterEndpointId === undefined) {
+    const { firstExecutionRunId } = workflowInfo()
+    const results = await Promise.all(planned.map((one) => deliverPlanned(input, one, firstExecutionRunId)))
+    if (!results.some(({ routeAnew }) => routeAnew)) return mergePlanned(results)
+  }
   let waitMs = ABSENT_FIRST_WAIT_MS
   for (;;) {
     const slice = await attemptFirst({ groupId, messageIds, endpointId, trigger, retried, afterEndpointId })
-    if (slice.planned !== undefined) return mergePlanned(await Promise.all(slice.planned.map((one) => deliverPlanned(input, one))), slice)
+    if (slice.planned !== undefined) {
+      const results = await Promise.all(slice.planned.map((one) => deliverPlanned(input, one)))
+      return { ...mergePlanned(results), processId: results[0]?.processId ?? slice.processId }
+    }
     if (slice.absent === undefined) return slice
     await sleep(waitMs)
     waitMs = Math.min(waitMs * 2, ABSENT_LONGEST_WAIT_MS)
   }
 }
 
-function deliverPlanned(input: FanOutInput, planned: PlannedEndpoint): Promise<FirstAttemptsResult> {
+function deliverPlanned(input: FanOutInput, planned: PlannedEndpoint, plannedForRunId?: string): Promise<FirstAttemptsResult> {
   const { deliver } = proxyLocalActivities<Activities>({
     startToCloseTimeout: '2m',
     localRetryThreshold: '10s',
     retry: { initialInterval: '200ms', maximumInterval: '5s' },
     summary: planned.host,
   })
-  return deliver({ ...deliveries(input), endpointId: planned.endpointId, messageIds: planned.messageIds })
+  const { endpointId, messageIds } = planned
+  return deliver({ ...deliveries(input), endpointId, messageIds, ...(plannedForRunId === undefined ? {} : { plannedForRunId }) })
 }
 
-function mergePlanned(results: readonly FirstAttemptsResult[], slice: FirstAttemptsResult): FirstAttemptsResult {
+function mergePlanned(results: readonly FirstAttemptsResult[]): FirstAttemptsResult {
   return {
-    processId: results[0]?.processId ?? slice.processId,
+    processId: results[0]?.processId ?? '',
     delivered: results.reduce((sum, result) => sum + result.delivered, 0),
     remaining: results.flatMap((result) => result.remaining),
   }

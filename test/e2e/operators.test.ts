@@ -64,6 +64,20 @@ async function waitingDelivery() {
   return { ...published, workflowId }
 }
 
+/** The fan-out of a message, once it has ended. */
+async function completed(appId: string, messageId: string): Promise<string> {
+  await receiver.waitFor(1, { matches: (one) => one.headers['webhook-id'] === messageId })
+  const workflowId = await eventually(
+    () => workflowIdOf(appId, messageId),
+    (id) => id !== undefined,
+  )
+  await eventually(
+    () => temporalJson<{ workflowExecutionInfo: { status: string } }>(service.temporal, 'workflow', 'describe', '-w', workflowId),
+    (shown) => shown.workflowExecutionInfo.status === 'WORKFLOW_EXECUTION_STATUS_COMPLETED',
+  )
+  return workflowId
+}
+
 test('a message is found in Temporal by its id, its application and its event type', async () => {
   const { appId, messageId } = await publishOne('/healthy')
   await receiver.waitFor(1, { matches: (one) => one.headers['webhook-id'] === messageId })
@@ -130,30 +144,30 @@ test('`temporal activity complete` skips a delivery, and the fan-out ends', asyn
   assert.equal(arrivals(messageId), 1)
 })
 
-test('`temporal workflow reset` delivers a fan-out again with the same webhook-id', async () => {
+test('where a fan-out waits is not shown: stacks are not kept unless they are asked for', async () => {
+  const { workflowId } = await waitingDelivery()
+  await assert.rejects(temporalCli(service.temporal, 'workflow', 'stack', '-w', workflowId), /stack traces are not enabled/)
+})
+
+test('a delivery of a fan-out whose endpoints were known at its start is one activity', async () => {
   status = 200
   const { appId, messageId } = await publishOne('/healthy')
-  await receiver.waitFor(1, { matches: (one) => one.headers['webhook-id'] === messageId })
-  const workflowId = await eventually(
-    () => workflowIdOf(appId, messageId),
-    (id) => id !== undefined,
-  )
-  await eventually(
-    () => temporalJson<{ workflowExecutionInfo: { status: string } }>(service.temporal, 'workflow', 'describe', '-w', workflowId),
-    (shown) => shown.workflowExecutionInfo.status === 'WORKFLOW_EXECUTION_STATUS_COMPLETED',
-  )
-  await temporalCli(
-    service.temporal,
-    'workflow',
-    'reset',
-    '-w',
-    workflowId,
-    '--type',
-    'FirstWorkflowTask',
-    '--reason',
-    'the receiver lost it',
-  )
-  await receiver.waitFor(2, { matches: (one) => one.headers['webhook-id'] === messageId })
+  const workflowId = await completed(appId, messageId)
+  const history = await temporalCli(service.temporal, 'workflow', 'show', '-w', workflowId, '--output', 'json')
+  assert.equal(history.match(/"markerName": "core_local_activity"/g)?.length, 1)
+})
+
+test('`temporal workflow reset` delivers a fan-out again with the same webhook-id, also to endpoints that were added since', async () => {
+  status = 200
+  const { appId, endpointId, messageId } = await publishOne('/healthy')
+  const workflowId = await completed(appId, messageId)
+  await service.svix.endpoint.create(appId, { url: `${receiver.url}/added` })
+  await service.svix.endpoint.patch(appId, endpointId, { url: `${receiver.url}/moved` })
+  const reset = ['reset', '-w', workflowId, '--type', 'FirstWorkflowTask', '--reason', 'the receiver lost it']
+  await temporalCli(service.temporal, 'workflow', ...reset)
+  await receiver.waitFor(3, { matches: (one) => one.headers['webhook-id'] === messageId })
+  const paths = receiver.received.filter((one) => one.headers['webhook-id'] === messageId).map((one) => one.path.split('?')[0])
+  assert.deepEqual(new Set(paths), new Set(['/added', '/healthy', '/moved']))
 })
 
 test('a replay started by hand sends a time range again, and can be paused, resumed and cancelled', async () => {

@@ -16,6 +16,7 @@ import { createCalls, numbers } from '../support/calls.ts'
 import { eventually } from '../support/eventually.ts'
 import { startReceiver, type Receiver } from '../support/receiver.ts'
 import { startTestService, type TestService } from '../support/service.ts'
+import { temporalCli } from '../support/temporal-cli.ts'
 
 /** Real parts, and what a scenario needs of them. */
 export interface Stage {
@@ -123,6 +124,15 @@ async function ended(stage: Stage, workflowIds: string[]): Promise<string[]> {
 const delivered: Scenario = async (stage) => {
   const { appId } = await subscribe(stage, ['/a', '/b'])
   return fanOutsOf(stage, await publish(stage, appId, 4), 8)
+}
+
+/** The start of a fan-out knows its endpoints; a run that was reset does not rely on that. */
+const startedAnew: Scenario = async (stage) => {
+  const { appId } = await subscribe(stage, ['/a'])
+  const [workflowId] = await fanOutsOf(stage, await publish(stage, appId), 1)
+  const reset = ['reset', '-w', workflowId!, '--type', 'FirstWorkflowTask', '--reason', 'recorded']
+  await temporalCli(stage.service.temporal, 'workflow', ...reset)
+  return ended(stage, [workflowId!])
 }
 
 /** More than ten deliveries share local activities. */
@@ -302,6 +312,7 @@ export const processGone: Scenario = async (stage) => {
 
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   delivered,
+  reset: startedAnew,
   many,
   nobody,
   failing,
