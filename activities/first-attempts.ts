@@ -7,6 +7,7 @@ import type {
   PlannedEndpoint,
   Remaining,
 } from '../domain/fan-out.ts'
+import type { InHand } from '../domain/in-hand.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { TRIGGER_MANUAL } from '../domain/outcome.ts'
 import { hasQueue } from '../domain/ordering.ts'
@@ -23,6 +24,7 @@ import type { MailboxWake } from '../storage/records.ts'
 import type { Disposition } from './attempt.ts'
 import type { InFlight } from './in-flight.ts'
 import type { LaneSender } from './lane-sender.ts'
+import type { RequestSlots } from './request-slots.ts'
 import { pairKey, type RunMemory } from './run-memory.ts'
 
 export interface FirstAttemptsDependencies {
@@ -30,6 +32,8 @@ export interface FirstAttemptsDependencies {
   readonly messages: MessageCache
   readonly configCache: ConfigCache
   readonly recorder: Recorder
+  readonly inHand: Pick<InHand, 'done' | 'handedOn'>
+  readonly takesItsTime: RequestSlots['takesItsTime']
   readonly sendFast: LaneSender
   readonly wakeMailbox: (wake: MailboxWake) => void
   readonly runs: RunMemory
@@ -216,7 +220,10 @@ async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, ta
   await Promise.all(
     fewestFirst.flatMap((target) =>
       target.messages.map(async (message) => {
+        const waitsForEndpoint = deps.takesItsTime(target.endpoint.id)
+        if (waitsForEndpoint) deps.inHand.handedOn(message.id)
         const result = await sendOne(deps, execution, target.endpoint, message, slice)
+        if (!waitsForEndpoint) deps.inHand.done(message.id, Date.now())
         if (result === 'delivered') delivered++
         else if (result !== 'ended') leave(target, message, result)
       }),

@@ -3,6 +3,7 @@ import { ApplicationFailure } from '@temporalio/common'
 import type { Logger } from 'pino'
 import type { RetryPolicy } from '../domain/backoff.ts'
 import type { HealthRules } from '../domain/health.ts'
+import type { InHand } from '../domain/in-hand.ts'
 import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
 import type { OutgoingClient } from '../http/client.ts'
@@ -40,6 +41,7 @@ export interface ActivityDependencies {
   readonly states: EndpointStates
   readonly recorder: Recorder
   readonly operational: OperationalEvents
+  readonly inHand: Pick<InHand, 'done' | 'handedOn'>
   readonly wakeMailbox: (wake: MailboxWake) => void
   readonly hints: QueueHints
   readonly admission: Admission
@@ -73,14 +75,18 @@ export function createActivities(deps: ActivityDependencies) {
   const sendRetry = createLaneSender(retrySlots, makeAttempt, slow)
   const gated = (slots: RequestSlots) => createGatedSender(slots, makeAttempt, { slow, gate: deps })
   const drainQueue = createQueueDrain({ ...attempts, slots: retrySlots })
+  const fastSlots = createRequestSlots({ weights, isSlow: (endpointId) => slow.has(endpointId), startingLimit: 1, max: laneRequests.fast })
   const senders = {
-    fast: gated(createRequestSlots({ weights, isSlow: (endpointId) => slow.has(endpointId), startingLimit: 1, max: laneRequests.fast })),
+    fast: gated(fastSlots),
     slow: gated(createRequestSlots({ weights, startingLimit: 5, max: laneRequests.slow })),
     retry: gated(retrySlots),
   }
   const inFlight = createInFlight()
   return {
-    ...guarded(createFirstAttempts({ ...deps, sendFast: senders.fast, inFlight }), deps.log),
+    ...guarded(
+      createFirstAttempts({ ...deps, sendFast: senders.fast, takesItsTime: (id) => fastSlots.takesItsTime(id), inFlight }),
+      deps.log,
+    ),
     ...guarded(createAttached({ inFlight }), deps.log),
     ...guarded(createHoldBack(deps), deps.log),
     ...guarded(createRedeliver({ ...deps, senders }), deps.log),

@@ -24,6 +24,8 @@ export type Refusal = 'slow' | 'busy'
 export interface RequestSlots {
   /** @param priority those who wait for one endpoint take turns by it */
   acquire(endpointId: string, host: string, priority?: Priority): Slot | Promise<Slot | Refusal> | Refusal
+  /** Whether the endpoint takes its time, on average of late: what waits for it waits for nothing of ours. */
+  takesItsTime(endpointId: string): boolean
 }
 
 export interface RequestSlotsOptions {
@@ -40,6 +42,7 @@ export interface RequestSlotsOptions {
 // What would wait longer than this for its endpoint's turn is better off in an activity of its own.
 const LONGEST_WAIT_MS = 2000
 const AVERAGE_WEIGHT = 0.1
+const UNHURRIED_FROM_MS = 100
 // Endpoints that nobody has sent to for long are forgotten beyond this number.
 const ENDPOINTS_REMEMBERED = 50_000
 
@@ -87,6 +90,7 @@ export function createRequestSlots(options: RequestSlotsOptions): RequestSlots {
         if (lane.active >= lane.max) lane.blocked.add(endpoint.host)
       })
     },
+    takesItsTime: (endpointId) => (lane.endpoints.get(endpointId)?.heldMs ?? 0) >= UNHURRIED_FROM_MS,
   }
 }
 

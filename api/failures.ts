@@ -1,6 +1,6 @@
 import type { ErrorRequestHandler } from 'express'
 import type { Logger } from 'pino'
-import { EventIdConflictError, StoppingError } from '../domain/errors.ts'
+import { EventIdConflictError, OverloadedError, StoppingError } from '../domain/errors.ts'
 import { isPassingFault } from '../storage/faults.ts'
 import { ApiError, ValidationError, type ErrorCode } from './errors.ts'
 import { sendJson, sendText } from './reply.ts'
@@ -35,6 +35,7 @@ function codeOf(error: unknown): string | undefined {
 function toApiError(error: unknown): ApiError | undefined {
   if (error instanceof ApiError) return error
   if (error instanceof EventIdConflictError) return new ApiError('conflict', 'A message with this eventId already exists')
+  if (error instanceof OverloadedError) return new ApiError('too_many_requests', 'This server has more to accept than it can hold')
   if (error instanceof StoppingError) return new ApiError('unavailable', 'This server is stopping')
   if (codeOf(error) === UNIQUE_VIOLATION) return new ApiError('conflict', 'An object with this uid already exists')
   if (codeOf(error) === CHARACTER_REFUSED) return new ApiError('generic_error', 'Text with NUL is not allowed')
@@ -62,6 +63,7 @@ export function createFailures(log: Logger): ErrorRequestHandler {
       const { name, message, stack } = error instanceof Error ? error : new Error(String(error))
       log.error({ method: request.method, error: { name, message, stack, code: codeOf(error) } }, 'request.failed')
     }
+    if (error instanceof OverloadedError) response.setHeader('retry-after', error.retryAfterS)
     if (known === undefined) sendText(response, status, '{}')
     else sendJson(response, status, { code: known.code, detail: known.message })
   }

@@ -1,6 +1,7 @@
-import { EventIdConflictError, RepeatedKeyError } from '../domain/errors.ts'
+import { EventIdConflictError, OverloadedError, RepeatedKeyError } from '../domain/errors.ts'
 import { createFairQueue } from '../domain/fair-queue.ts'
 import type { Crowding } from '../domain/crowding.ts'
+import type { InHand } from '../domain/in-hand.ts'
 import { DEFAULT_PRIORITY, DEFAULT_WEIGHTS, lineOf, type PriorityWeights } from '../domain/priority.ts'
 import { newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -25,6 +26,13 @@ export interface CoLocatedDispatcher {
   wake(): void
 }
 
+/** What makes publishers wait. */
+export interface Load {
+  readonly crowding: Crowding
+  /** Absent: deliveries are made elsewhere, and Postgres is what holds them. */
+  readonly inHand?: InHand | undefined
+}
+
 export interface IntakeDependencies {
   readonly pool: Pool
   readonly messages: MessageCache
@@ -37,9 +45,11 @@ export interface IntakeDependencies {
   /** Absent: mailboxes wait for the sweep of another process. */
   readonly wakeMailbox?: ((wake: MailboxWake) => void) | undefined
   readonly groupLeaseMs: number
+  /** As of a group commit. */
+  readonly gapMs?: (() => number) | undefined
   readonly weights?: PriorityWeights | undefined
   /** Absent: nobody waits for others. */
-  readonly crowding?: Crowding | undefined
+  readonly load?: Load | undefined
 }
 
 type Acceptance = 'accepted' | 'conflict' | 'repeated'
@@ -51,9 +61,10 @@ type Acceptance = 'accepted' | 'conflict' | 'repeated'
 export function createIntake(deps: IntakeDependencies): Intake & { drained(): Promise<void> } {
   const { pool, dispatcher, weights = DEFAULT_WEIGHTS } = deps
   const queue = createFairQueue<NewMessage>()
-  const turns = deps.crowding === undefined ? undefined : createPublishTurns(deps.crowding, weights)
+  const turns = deps.load === undefined ? undefined : createPublishTurns({ ...deps.load, weights })
   const commits = createGroupCommit<NewMessage, Acceptance>({
     max: LIMITS.messagesPerCommit,
+    gapMs: deps.gapMs,
     queue: {
       get size() {
         return queue.size
@@ -68,21 +79,24 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
     onPassingFault: 'reject',
     write: (messages) => commit(deps, messages),
   })
+  const within = createBound()
+  const accept = async (message: NewMessage): Promise<void> => {
+    const turn = turns?.turn({ appId: message.appId, priority: message.priority, messages: 1 })
+    if (turn !== undefined) await turn
+    const isPlain = message.deliverAtMs === undefined && message.envelope === undefined
+    const acceptance = isPlain ? await commits.add(message) : (await commitTogether(deps, [message]))[0]
+    if (acceptance === 'repeated') throw new RepeatedKeyError('a message was published with this idempotency key before')
+    if (acceptance === 'conflict') throw new EventIdConflictError(`a message with eventId ${message.eventId} exists already`)
+  }
+  const acceptAll = async (messages: readonly NewMessage[]): Promise<number[]> => {
+    const [first] = messages
+    if (first !== undefined) await turns?.turn({ appId: first.appId, priority: first.priority, messages: messages.length })
+    const acceptances = await commitTogether(deps, messages)
+    return messages.flatMap((_, i) => (acceptances[i] === 'accepted' ? [] : [i]))
+  }
   return {
-    async accept(message) {
-      const turn = turns?.turn({ appId: message.appId, priority: message.priority, messages: 1 })
-      if (turn !== undefined) await turn
-      const isPlain = message.deliverAtMs === undefined && message.envelope === undefined
-      const acceptance = isPlain ? await commits.add(message) : (await commitTogether(deps, [message]))[0]
-      if (acceptance === 'repeated') throw new RepeatedKeyError('a message was published with this idempotency key before')
-      if (acceptance === 'conflict') throw new EventIdConflictError(`a message with eventId ${message.eventId} exists already`)
-    },
-    async acceptAll(messages) {
-      const [first] = messages
-      if (first !== undefined) await turns?.turn({ appId: first.appId, priority: first.priority, messages: messages.length })
-      const acceptances = await commitTogether(deps, messages)
-      return messages.flatMap((_, i) => (acceptances[i] === 'accepted' ? [] : [i]))
-    },
+    accept: (message) => within([message], () => accept(message)),
+    acceptAll: (messages) => within(messages, () => acceptAll(messages)),
     async sendAgain(redeliveries: readonly Redelivery[]) {
       await enqueueRedeliveries(pool, redeliveries, newId('out'))
       if (dispatcher === undefined) await notifyOrLeave(pool)
@@ -92,13 +106,34 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
   }
 }
 
+/** Bounds what publishers wait for in this process, which holds it in memory meanwhile. */
+function createBound() {
+  let publishes = 0
+  let bytes = 0
+  return async <T>(messages: readonly NewMessage[], accept: () => Promise<T>): Promise<T> => {
+    // In UTF-16 units: at most twice as many bytes are held.
+    const size = messages.reduce((sum, { payload }) => sum + payload.length, 0)
+    if (publishes >= LIMITS.publishesWaitingMax || bytes + size > LIMITS.publishesWaitingMaxBytes) throw new OverloadedError('overloaded')
+    publishes++
+    bytes += size
+    try {
+      return await accept()
+    } finally {
+      publishes--
+      bytes -= size
+    }
+  }
+}
+
 async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise<Acceptance[]> {
   const { pool, dispatcher } = deps
   const grouped = dispatcher?.idle === true && messages.length <= LIMITS.groupMaxMessages
-  const result = await acceptMessages(pool, messages, grouped, deps.groupLeaseMs, await routingOf(deps, messages))
+  const routing = await routingOf(deps, messages)
+  const result = await acceptMessages(pool, messages, grouped, deps.groupLeaseMs, routing)
   wakeAll(deps, result.wakes)
   for (const message of messages) if (result.accepted.has(message.id)) deps.messages.set(message.id, message)
   const waiting = messages.filter((message) => result.fannedOut.has(message.id))
+  takeInHand(deps, waiting, routing)
   if (waiting.length > 0) {
     if (dispatcher === undefined) await notifyOrLeave(pool)
     else if (result.groupId !== undefined) dispatcher.startGroup(result.groupId, waiting)
@@ -110,33 +145,52 @@ async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise
 /** Commits messages all or none, apart from the groups: rare ways in take nothing from the one that everybody uses. */
 async function commitTogether(deps: IntakeDependencies, messages: readonly NewMessage[]): Promise<Acceptance[]> {
   const immediate = messages.filter((message) => message.deliverAtMs === undefined)
-  const { accepted, repeated, fannedOut, wakeAtMs, wakes } = await storeTogether(deps.pool, messages, await routingOf(deps, immediate))
+  const routing = await routingOf(deps, immediate)
+  const { accepted, repeated, fannedOut, wakeAtMs, wakes } = await storeTogether(deps.pool, messages, routing)
   wakeAll(deps, wakes)
   if (accepted.size === messages.length) {
     for (const message of immediate) deps.messages.set(message.id, message)
     if (wakeAtMs !== undefined) deps.schedule?.wake(wakeAtMs)
-    if (fannedOut.size > 0) {
+    const waiting = immediate.filter((message) => fannedOut.has(message.id))
+    takeInHand(deps, waiting, routing)
+    if (waiting.length > 0) {
       if (deps.dispatcher === undefined) await notifyOrLeave(deps.pool)
-      else deps.dispatcher.offer(immediate.filter((message) => fannedOut.has(message.id)))
+      else deps.dispatcher.offer(waiting)
     }
   }
   return messages.map(({ id }) => (accepted.has(id) ? 'accepted' : repeated.has(id) ? 'repeated' : 'conflict'))
 }
 
 /** Where messages go: a look into memory. Those that no endpoint without a queue takes need no fan-out. */
-async function routingOf({ configCache }: IntakeDependencies, messages: readonly NewMessage[]): Promise<Routing> {
+async function routingOf(
+  { configCache }: IntakeDependencies,
+  messages: readonly NewMessage[],
+): Promise<Routing & { readonly firstAttempts?: ReadonlyMap<string, number> }> {
   if (configCache === undefined) return UNROUTED
   const places: QueuePlace[] = []
   const routed = new Set<string>()
+  const firstAttempts = new Map<string, number>()
   for (const message of messages) {
     const { queued, unqueued } = await configCache.endpoints(message.appId)
     for (const endpoint of queued) {
       const eager = endpoint.ordering !== 'fifo'
       if (takes(endpoint, message)) places.push({ messageId: message.id, endpointId: endpoint.id, eager })
     }
-    if (!unqueued.some((endpoint) => takes(endpoint, message))) routed.add(message.id)
+    const taking = unqueued.filter((endpoint) => takes(endpoint, message)).length
+    if (taking === 0) routed.add(message.id)
+    firstAttempts.set(message.id, taking)
   }
-  return { places, routed }
+  return { places, routed, firstAttempts }
+}
+
+function takeInHand(
+  { load }: IntakeDependencies,
+  messages: readonly NewMessage[],
+  { firstAttempts }: { firstAttempts?: ReadonlyMap<string, number> },
+): void {
+  if (load?.inHand === undefined || firstAttempts === undefined) return
+  const nowMs = Date.now()
+  for (const { id } of messages) load.inHand.add(id, firstAttempts.get(id) ?? 0, nowMs)
 }
 
 function wakeAll({ wakeMailbox }: IntakeDependencies, wakes: readonly MailboxWake[]): void {

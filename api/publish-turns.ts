@@ -1,5 +1,6 @@
 import type { Crowding } from '../domain/crowding.ts'
 import { createFairQueue } from '../domain/fair-queue.ts'
+import type { InHand } from '../domain/in-hand.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { DEFAULT_PRIORITY, lineOf, type Priority, type PriorityWeights } from '../domain/priority.ts'
 import { createPublishRates } from '../domain/publish-rates.ts'
@@ -11,33 +12,65 @@ export interface Publication {
   readonly messages: number
 }
 
-/** Lets applications publish: who publishes much waits for turns while the process is crowded. */
+/** Lets applications publish: who publishes much waits for turns while the process has enough to do. */
 export interface PublishTurns {
   /** @returns undefined where it may go on at once */
   turn(publication: Publication): Promise<void> | undefined
 }
 
-/**
- * Between two turns. What is let through together is committed together and shares a fan-out, and fan-outs are what a machine
- * can start few of: with more turns a second the flood's starts come on top of the others'.
- */
-const EVERY_MS = 100
+export interface PublishTurnsDependencies {
+  readonly crowding: Crowding
+  readonly weights: PriorityWeights
+  /** Absent: deliveries are made elsewhere, and Postgres is what holds them. */
+  readonly inHand?: Pick<InHand, 'room' | 'expect'> | undefined
+}
 
-export function createPublishTurns(crowding: Crowding, weights: PriorityWeights): PublishTurns {
+/**
+ * Between two turns while others publish little. What is let through together is committed together and shares a fan-out, and
+ * fan-outs are what a machine can start few of: with more turns a second the flood's starts come on top of the others'.
+ */
+const CROWDED_EVERY_MS = 100
+/** Between two looks at what there is to do. */
+const BUSY_EVERY_MS = 5
+
+interface Waiting {
+  readonly messages: number
+  readonly sinceMs: number
+  readonly go: () => void
+}
+
+export function createPublishTurns(deps: PublishTurnsDependencies): PublishTurns {
+  const { crowding, weights, inHand } = deps
   const rates = createPublishRates()
-  const waiting = createFairQueue<{ readonly messages: number; readonly go: () => void }>()
+  const turns = createFairQueue<Waiting>()
+  /** Who waits, in the order in which they came. */
+  const waiting = new Set<Waiting>()
   let tookTurnAtMs = 0
   let timer: NodeJS.Timeout | undefined
 
-  const take = () => {
-    tookTurnAtMs = Date.now()
-    for (let left: number = LIMITS.messagesPerCommit; left > 0;) {
-      const [next] = waiting.take(1)
-      if (next === undefined) break
-      left -= next.messages
-      next.go()
+  const room = (nowMs: number) => inHand?.room(nowMs) ?? LIMITS.messagesPerCommit
+  const letGo = (one: Waiting): number => {
+    // It has waited long enough before its turn came.
+    if (!waiting.delete(one)) return 0
+    inHand?.expect(one.messages)
+    one.go()
+    return one.messages
+  }
+  const letGoBefore = (beforeMs: number) => {
+    for (const one of waiting) {
+      if (one.sinceMs > beforeMs) return
+      letGo(one)
     }
-    timer = waiting.size > 0 ? setTimeout(take, EVERY_MS) : undefined
+  }
+  const take = () => {
+    const nowMs = Date.now()
+    const crowded = crowding.crowded(nowMs)
+    let left = crowded ? LIMITS.messagesPerCommit : room(nowMs)
+    if (left > 0) tookTurnAtMs = nowMs
+    while (left > 0 && waiting.size > 0) for (const next of turns.take(1)) left -= letGo(next)
+    letGoBefore(nowMs - LIMITS.publishWaitMaxMs)
+    if (waiting.size === 0) turns.take(turns.size)
+    timer = waiting.size > 0 ? setTimeout(take, crowded ? CROWDED_EVERY_MS : BUSY_EVERY_MS) : undefined
   }
   return {
     turn({ appId, priority = DEFAULT_PRIORITY, messages }) {
@@ -46,11 +79,17 @@ export function createPublishTurns(crowding: Crowding, weights: PriorityWeights)
       const little = rates.count(line, nowMs, messages)
       crowding.published(line, little, nowMs)
       if (little) return undefined
-      if (!crowding.crowded(nowMs) && waiting.size === 0) return undefined
+      const crowded = crowding.crowded(nowMs)
+      if (!crowded && waiting.size === 0 && room(nowMs) > 0) {
+        inHand?.expect(messages)
+        return undefined
+      }
       return new Promise((go) => {
+        const one = { messages, sinceMs: nowMs, go }
+        waiting.add(one)
         // A turn is about as many messages, whether they come one by one or in batches.
-        waiting.push(line, { messages, go }, Math.max(1, Math.floor(weights[priority] / messages)))
-        timer ??= setTimeout(take, Math.max(0, tookTurnAtMs + EVERY_MS - nowMs))
+        turns.push(line, one, Math.max(1, Math.floor(weights[priority] / messages)))
+        timer ??= setTimeout(take, crowded ? Math.max(0, tookTurnAtMs + CROWDED_EVERY_MS - nowMs) : BUSY_EVERY_MS)
       })
     },
   }

@@ -10,6 +10,14 @@ export class RepeatedKeyError extends Error {
   override readonly name = 'RepeatedKeyError'
 }
 
+/** The process has more to accept than it may hold; nothing was accepted. */
+export class OverloadedError extends Error {
+  readonly code = 'overloaded'
+  override readonly name = 'OverloadedError'
+  /** Whole seconds after which it is worth another try. */
+  readonly retryAfterS = 1
+}
+
 /** The process is stopping and takes no more work. */
 export class StoppingError extends Error {
   readonly code = 'stopping'

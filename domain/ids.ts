@@ -32,16 +32,21 @@ function pooledRandom(into: Uint8Array): Uint8Array {
   return into
 }
 
+// Three digits at a time: the most that a division of 32 bits and a remainder leaves exact.
+const CUBE = 62 ** 3
+
+/** @param limbs 160 bits, the highest 32 first; used up */
 function encodeBase62(limbs: Uint32Array): string {
   let out = ''
-  for (let position = 0; position < KSUID_LENGTH; position++) {
+  for (let position = 0; position < KSUID_LENGTH; position += 3) {
     let remainder = 0
     for (let i = 0; i < limbs.length; i++) {
       const value = remainder * 0x1_0000_0000 + limbs[i]!
-      limbs[i] = Math.floor(value / 62)
-      remainder = value % 62
+      const quotient = Math.floor(value / CUBE)
+      limbs[i] = quotient
+      remainder = value - quotient * CUBE
     }
-    out = ALPHABET[remainder]! + out
+    out = ALPHABET[Math.floor(remainder / 3844)]! + ALPHABET[Math.floor(remainder / 62) % 62]! + ALPHABET[remainder % 62]! + out
   }
   return out
 }
@@ -53,30 +58,34 @@ function encodeBase62(limbs: Uint32Array): string {
  * @param random source of the 15 random bytes
  */
 export function newId(prefix: IdPrefix, nowMs: number = Date.now(), random: RandomBytes = pooledRandom): string {
-  const bytes = new Uint8Array(20)
-  writeTime(bytes, nowMs)
+  writeTime(nowMs)
   bytes.set(random(new Uint8Array(RANDOM_BYTES)), 5)
-  return `${prefix}_${encodeBase62(toLimbs(bytes))}`
+  return `${prefix}_${encodeBase62(toLimbs())}`
 }
 
 /** The smallest id that an object made at `nowMs` can have: the bound for `before` and `after` filters. */
 export function lowestIdAt(prefix: IdPrefix, nowMs: number): string {
-  const bytes = new Uint8Array(20)
-  writeTime(bytes, nowMs)
-  return `${prefix}_${encodeBase62(toLimbs(bytes))}`
+  writeTime(nowMs)
+  bytes.fill(0, 5)
+  return `${prefix}_${encodeBase62(toLimbs())}`
 }
 
-function writeTime(bytes: Uint8Array, nowMs: number): void {
+// What every id is made in.
+const bytes = new Uint8Array(20)
+const view = new DataView(bytes.buffer)
+const limbs = new Uint32Array(5)
+
+function writeTime(nowMs: number): void {
   // Filters may name any year: an instant that no id can have is a bound below or above them all.
   const sinceEpochMs = Math.min(LAST_MS, Math.max(0, nowMs - KSUID_EPOCH_S * 1000))
   const seconds = Math.floor(sinceEpochMs / 1000)
-  new DataView(bytes.buffer).setUint32(0, seconds)
+  view.setUint32(0, seconds)
   bytes[4] = Math.floor((sinceEpochMs % 1000) / 4)
 }
 
-function toLimbs(bytes: Uint8Array): Uint32Array {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  return Uint32Array.from({ length: 5 }, (_, i) => view.getUint32(i * 4))
+function toLimbs(): Uint32Array {
+  for (let i = 0; i < limbs.length; i++) limbs[i] = view.getUint32(i * 4)
+  return limbs
 }
 
 /** Whether `text` is an id of this kind (a `uid` may not look like one). */

@@ -34,6 +34,13 @@ export const LIMITS = {
   /** Characters kept of an endpoint's answer to a batch, once for each of its events. */
   batchResponseMaxChars: 1000,
   orderingKeyMaxChars: 256,
+  /** How long a publish waits for others, or for what was published before it, until it goes on all the same. */
+  publishWaitMaxMs: 1000,
+  /** Publishes of one process, and bytes of their payloads, that wait or are being committed; over it 429. */
+  publishesWaitingMax: 2000,
+  publishesWaitingMaxBytes: 67_108_864,
+  /** Messages that a dispatcher holds in memory to be started; what is accepted besides waits in Postgres for the sweep. */
+  startsWaitingMax: 5000,
   /** Messages of one request that publishes several. */
   messagesPerBatch: 100,
   /** How far ahead `deliverAt` may be. */

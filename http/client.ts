@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache'
 import type { EndpointAccess, TlsCredentials } from '../domain/endpoint-access.ts'
 import { LANES, type Lane } from '../domain/names.ts'
 import type { AttemptOutcome } from '../domain/outcome.ts'
@@ -54,15 +55,20 @@ export function createHttpClient(options: HttpClientOptions): OutgoingClient {
   // Exempt URLs have connections of their own: one that was opened without the guard never carries a guarded request.
   const exempt = createLanePools((secureContext) => createConnector(undefined, secureContext))
   const interruptions = createInterruptions()
+  const places = new LRUCache<string, Place>({ max: PLACES_REMEMBERED })
+  const placeOf = (text: string): Place => {
+    const known = places.get(text)
+    if (known !== undefined) return known
+    const place = lookAt(text, guard)
+    places.set(text, place)
+    return place
+  }
 
   function send(method: 'POST' | 'OPTIONS', lane: Lane, request: OutgoingRequest, settle: Settle): void {
-    const url = URL.parse(request.url)
-    if (url === null) return settle(blocked(INVALID_URL), {})
-    const refusal = guard.check(url)
+    const { refusal, isExempt, origin, path } = placeOf(request.url)
     if (refusal !== undefined) return settle(blocked(refusal), {})
-    const pool = poolOf(guard.isExempt(url) ? exempt : lanes[lane], request.access?.tls ?? null)
+    const pool = poolOf(isExempt ? exempt : lanes[lane], request.access?.tls ?? null)
     if (pool === undefined) return settle(blocked('the certificates of the endpoint cannot be used'), {})
-    const { origin } = url
     const place = `${pool.prefix}${origin}`
     const exchange = new Exchange(
       Math.min(request.timeoutMs, requestTimeoutMs),
@@ -76,7 +82,6 @@ export function createHttpClient(options: HttpClientOptions): OutgoingClient {
     pool.idle.begin(place)
     interruptions.watch(exchange, request.signal)
     if (request.signal?.aborted === true) return exchange.interrupt()
-    const path = `${url.pathname}${url.search}`
     pool.agent.dispatch({ origin, path, method, headers: request.headers, body: request.body }, exchange)
   }
 
@@ -88,6 +93,22 @@ export function createHttpClient(options: HttpClientOptions): OutgoingClient {
       await Promise.all([...Object.values(lanes), exempt].map((pools) => pools.destroy()))
     },
   }
+}
+
+/** What a URL says by itself, and the guard of it without DNS: the same every time. */
+interface Place {
+  readonly refusal: string | undefined
+  readonly isExempt: boolean
+  readonly origin: string
+  readonly path: string
+}
+
+const PLACES_REMEMBERED = 20_000
+
+function lookAt(text: string, guard: AddressGuard): Place {
+  const url = URL.parse(text)
+  if (url === null) return { refusal: INVALID_URL, isExempt: false, origin: '', path: '' }
+  return { refusal: guard.check(url), isExempt: guard.isExempt(url), origin: url.origin, path: `${url.pathname}${url.search}` }
 }
 
 function poolOf(pools: LanePools, credentials: TlsCredentials | null): Pool | undefined {

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { isPassingFault } from './faults.ts'
 
-/** Groups calls into one write: at once when idle, else when the write before returns. */
+/** Groups calls into one write: at once when idle, else when the write before returns, and the gap between two is over. */
 export interface GroupCommit<T, R> {
   /** Resolves after the write that has it is committed. */
   add(item: T): Promise<R>
@@ -16,6 +16,8 @@ export interface GroupCommitOptions<T, R> {
   readonly queue: { readonly size: number; push(item: T): void; take(max: number): T[] }
   /** Writes one group; the results are in the order of the items. */
   readonly write: (items: T[]) => Promise<R[]>
+  /** Least time between the beginnings of two writes, in milliseconds, as of now. Absent: none. */
+  readonly gapMs?: (() => number) | undefined
   /** When Postgres is away for now: `retry` until it is back, or `reject` the items at once. */
   readonly onPassingFault: 'retry' | 'reject'
 }
@@ -32,9 +34,10 @@ const RETRY_MAX_MS = 1000
  * A write that fails for a reason of its content is repeated item by item, so that one bad item fails alone.
  */
 export function createGroupCommit<T extends object, R>(options: GroupCommitOptions<T, R>): GroupCommit<T, R> {
-  const { queue, max, write, onPassingFault } = options
+  const { queue, max, write, onPassingFault, gapMs } = options
   const waiting = new Map<T, Waiting<R>>()
   let running = false
+  let beganAtMs = -Infinity
   let idle: (() => void)[] = []
 
   const settle = async (items: T[]): Promise<void> => {
@@ -63,7 +66,12 @@ export function createGroupCommit<T extends object, R>(options: GroupCommitOptio
     if (one !== undefined) how(one)
   }
   const run = async () => {
-    while (queue.size > 0) await settle(queue.take(max))
+    while (queue.size > 0) {
+      const leftMs = gapMs === undefined || queue.size >= max ? 0 : beganAtMs + gapMs() - performance.now()
+      if (leftMs > 0) await pause(leftMs)
+      beganAtMs = performance.now()
+      await settle(queue.take(max))
+    }
     running = false
     for (const done of idle.splice(0)) done()
     idle = []

@@ -14,6 +14,8 @@ export interface Recorder {
 
 export interface RecorderDependencies {
   readonly pool: Pool
+  /** As of a group commit. */
+  readonly gapMs?: (() => number) | undefined
   /** Told after the commit, for each mailbox that has to be woken. */
   readonly onWake: (wake: MailboxWake) => void
   /** Finds what is to be told of the attempts, which is stored with them. Absent: nobody is told. */
@@ -25,6 +27,7 @@ export function createRecorder(deps: RecorderDependencies): Recorder {
   let timer: NodeJS.Timeout | undefined
   const writes = createGroupCommit<Record | { readonly flush: true }, undefined>({
     max: LIMITS.attemptsPerFlush,
+    gapMs: deps.gapMs,
     queue: createLine(),
     onPassingFault: 'retry',
     async write(items) {

@@ -5,6 +5,7 @@ import type { ReadinessChecks } from '../api/dependencies.ts'
 import { createApiServer } from '../api/http-server.ts'
 import { createIntake } from '../api/intake.ts'
 import { createApi } from '../api/server.ts'
+import { writeGapMs } from '../domain/linger.ts'
 import type { MailboxWake } from '../storage/records.ts'
 import { renewEncryption } from '../storage/renew-encryption.ts'
 import type { Dispatcher } from './dispatcher.ts'
@@ -39,8 +40,14 @@ export async function startApiServer(
     messages,
     configCache,
     wakeMailbox,
-    ...others,
+    dispatcher: others.dispatcher,
+    schedule: others.schedule,
+    load: {
+      crowding: others.crowding,
+      inHand: others.dispatcher === undefined ? undefined : parts.inHand,
+    },
     groupLeaseMs: GROUP_LEASE_MS,
+    gapMs: () => writeGapMs(parts.utilisation()),
     weights: parts.config.priorityWeights,
   })
   const api = createApi({

@@ -6,6 +6,7 @@ import { createHealthWatch } from '../activities/health-watch.ts'
 import { createActivities } from '../activities/index.ts'
 import { createPace } from '../activities/pace.ts'
 import type { RunMemory } from '../activities/run-memory.ts'
+import { writeGapMs } from '../domain/linger.ts'
 import type { Lane } from '../domain/names.ts'
 import { createHttpClient } from '../http/client.ts'
 import { createEndpointClient } from '../http/endpoint-client.ts'
@@ -42,7 +43,12 @@ export interface StartedWorkers {
 export async function startWorkers(parts: Parts, options: WorkersOptions, stack: Stack): Promise<StartedWorkers> {
   const { config, pool, client, log, guard } = parts
   const mailboxes = createMailboxes({ client, pool, partitions: config.partitions, log, sweep: options.bundle !== undefined })
-  const recorder = createRecorder({ pool, operational: parts.operational, onWake: (wake) => mailboxes.wake(wake) })
+  const recorder = createRecorder({
+    pool,
+    gapMs: () => writeGapMs(parts.utilisation()),
+    operational: parts.operational,
+    onWake: (wake) => mailboxes.wake(wake),
+  })
   stack.push(async () => {
     // Where Postgres is away, what is not recorded is in Temporal's hands, and is executed again.
     await Promise.race([recorder.drained(), pause(RECORDS_WITHIN_MS, undefined, { ref: false })])

@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import type { CoLocatedDispatcher } from '../api/intake.ts'
 import { createFairQueue } from '../domain/fair-queue.ts'
 import type { Crowding } from '../domain/crowding.ts'
+import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage } from '../domain/message.ts'
 import { TRIGGER_SCHEDULED } from '../domain/outcome.ts'
 import { DEFAULT_PRIORITY, lineOf, type PriorityWeights } from '../domain/priority.ts'
@@ -70,7 +71,8 @@ export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
     offer(messages) {
       if (!starter.reachable || stopped) return
       const nowMs = Date.now()
-      for (const message of messages) {
+      // What does not fit is in Postgres, and the sweep finds it there.
+      for (const message of messages.slice(0, Math.max(0, LIMITS.startsWaitingMax - waiting.size))) {
         const { appId, priority = DEFAULT_PRIORITY } = message
         const line = lineOf(appId, priority)
         waiting.push(line, toRow(message), weights[priority])

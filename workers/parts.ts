@@ -3,6 +3,7 @@ import type { Client } from '@temporalio/client'
 import { NativeConnection } from '@temporalio/worker'
 import type { Logger } from 'pino'
 import type { Config } from '../config/index.ts'
+import { createInHand, type InHand } from '../domain/in-hand.ts'
 import { createAddressGuard, type AddressGuard } from '../http/address-guard.ts'
 import { createResolve } from '../http/resolve.ts'
 import { createCipher, type Cipher } from '../storage/cipher.ts'
@@ -14,6 +15,7 @@ import { createPool, type Pool } from '../storage/pool.ts'
 import { createRevocations, type Revocations } from '../storage/revocations.ts'
 import type { Stack } from './stack.ts'
 import { createClient } from './temporal.ts'
+import { createUtilisation } from './utilisation.ts'
 
 /** A configuration with all that a running service needs. */
 export type ServiceConfig = Config & {
@@ -33,10 +35,13 @@ export interface Parts {
   readonly messages: MessageCache
   readonly hints: QueueHints
   readonly operational: OperationalEvents
+  readonly inHand: InHand
   readonly guard: AddressGuard
   readonly revocations: Revocations
   readonly connection: NativeConnection
   readonly client: Client
+  /** Share of the last moments that this process's event loop was busy, 0 to 1. */
+  readonly utilisation: () => number
   readonly log: Logger
 }
 
@@ -59,10 +64,12 @@ export async function connectParts(config: Config, log: Logger, stack: Stack): P
     messages: createMessageCache(),
     hints: createQueueHints(),
     operational: createOperationalEvents(pool),
+    inHand: createInHand(),
     guard: createGuard(config),
     revocations: createRevocations(pool),
     connection,
     client: createClient(connection, config.temporalNamespace),
+    utilisation: createUtilisation(),
     log,
   }
 }

@@ -73,7 +73,7 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
     stack.push(() => served.stop())
   }
   const runs = createRunMemory()
-  const crowding = createCrowding(createUtilisation())
+  const crowding = createCrowding(parts.utilisation)
   const lanes = delivers ? options.lanes : []
   const every = await announcePartitions(parts, stack)
   const partitions = options.partitions === 'all' ? every : options.partitions
@@ -110,16 +110,6 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
   })
   stack.push(() => dispatcher.stop())
   return dispatcher
-}
-
-/** @returns the share of the time since the call before that the event loop was busy */
-function createUtilisation(): () => number {
-  let last = performance.eventLoopUtilization()
-  return () => {
-    const before = last
-    last = performance.eventLoopUtilization()
-    return performance.eventLoopUtilization(last, before).utilization
-  }
 }
 
 function startTasks(parts: Parts, stack: Stack): void {

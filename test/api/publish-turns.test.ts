@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
+import { setTimeout as pause } from 'node:timers/promises'
 import { test } from 'node:test'
-import { createPublishTurns } from '../../api/publish-turns.ts'
+import { createPublishTurns, type PublishTurnsDependencies } from '../../api/publish-turns.ts'
 import type { Crowding } from '../../domain/crowding.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { DEFAULT_WEIGHTS } from '../../domain/priority.ts'
@@ -9,8 +10,12 @@ const crowdedAlways: Crowding = { published: () => undefined, crowded: () => tru
 const never: Crowding = { published: () => undefined, crowded: () => false }
 
 /** Publishes one after the other without waiting. @returns for each, whether it had to wait, and the order in which they went on */
-function publishAll(crowding: Crowding, publications: readonly { appId: string; messages?: number; priority?: 'high' | 'low' }[]) {
-  const turns = createPublishTurns(crowding, DEFAULT_WEIGHTS)
+function publishAll(
+  crowding: Crowding,
+  publications: readonly { appId: string; messages?: number; priority?: 'high' | 'low' }[],
+  more: Partial<PublishTurnsDependencies> = {},
+) {
+  const turns = createPublishTurns({ crowding, weights: DEFAULT_WEIGHTS, ...more })
   const order: number[] = []
   const waits = publications.map(({ messages = 1, ...one }, i) => {
     const turn = turns.turn({ ...one, messages })
@@ -52,4 +57,26 @@ test('those who wait take turns by their priority, and the lowest has turns too'
   const first = order.filter((i) => waited[i]).slice(0, 90)
   const low = first.filter((i) => publications[i]!.priority === 'low').length
   assert.ok(low >= 8 && low <= 12, `low had ${low} of the first 90`)
+})
+
+test('who publishes much waits while there is more in hand than is soon made', async () => {
+  let room = 0
+  const inHand = { room: () => room, expect: (messages: number) => void (room -= messages) }
+  const flood = Array.from({ length: 20 }, () => ({ appId: 'flood' }))
+  const busy = publishAll(never, [...flood, { appId: 'modest' }], { inHand })
+  assert.deepEqual(busy.waited, [...Array<boolean>(8).fill(false), ...Array<boolean>(12).fill(true), false])
+  await pause(30)
+  assert.equal(busy.order.length, 9)
+  room = 3
+  await pause(30)
+  assert.equal(busy.order.length, 12)
+  await busy.done
+})
+
+test('nobody waits for longer than the limit, whatever there is in hand', async () => {
+  const flood = Array.from({ length: 20 }, () => ({ appId: 'flood' }))
+  const { waited, order, done } = publishAll(never, flood, { inHand: { room: () => 0, expect: () => undefined } })
+  assert.equal(waited.filter(Boolean).length, 12)
+  await done
+  assert.equal(order.length, 20)
 })

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { isId, lowestIdAt, newId, type IdPrefix } from '../../domain/ids.ts'
 
+const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 const prefix = fc.constantFrom<IdPrefix>('app', 'ep', 'msg', 'atmpt', 'org', 'qtask', 'out')
 // Until 2150, where the 32 bits of a KSUID's seconds end.
 const LAST_MS = (1_400_000_000 + 0xffff_ffff) * 1000
@@ -17,6 +18,21 @@ test('an id is its prefix and 27 characters of base 62', () => {
       const id = newId(kind, nowMs, fixed(random))
       assert.match(id, new RegExp(`^${kind}_[0-9A-Za-z]{27}$`))
       assert.ok(isId(kind, id))
+    }),
+  )
+})
+
+test('the digits of an id are its 160 bits', () => {
+  fc.assert(
+    fc.property(time, bytes, (nowMs, random) => {
+      const digits = newId('msg', nowMs, fixed(random)).slice('msg_'.length)
+      let value = [...digits].reduce((sum, digit) => sum * 62n + BigInt(ALPHABET.indexOf(digit)), 0n)
+      const read: number[] = []
+      for (; value > 0n; value >>= 8n) read.unshift(Number(value & 255n))
+      const whole = Array<number>(20 - read.length)
+        .fill(0)
+        .concat(read)
+      assert.deepEqual(whole.slice(5), [...random])
     }),
   )
 })

@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { createInHand } from '../../domain/in-hand.ts'
+
+test('there is room until enough is in hand, and again when it has been made', () => {
+  const inHand = createInHand()
+  for (let n = 0; n < 50; n++) {
+    assert.ok(inHand.room(1000) > 0)
+    inHand.add(`m${n}`, 10, 1000)
+  }
+  assert.equal(inHand.room(1000), 0)
+  for (let i = 0; i < 10; i++) inHand.done('m0', 1001)
+  assert.ok(inHand.room(1001) > 0)
+})
+
+test('who makes more in a second may have more in hand', () => {
+  const inHand = createInHand()
+  for (let n = 0; n < 2000; n++) inHand.add(`m${n}`, 1, 0)
+  assert.equal(inHand.room(0), 0)
+  // 10 in each millisecond: 1,500 in 150 ms.
+  for (let n = 0; n < 2000; n++) inHand.done(`m${n}`, n / 10)
+  assert.equal(inHand.room(200), 1500)
+})
+
+test('what is not heard of again is forgotten', () => {
+  const inHand = createInHand()
+  inHand.add('lost', 10_000, 0)
+  assert.equal(inHand.room(1999), 0)
+  assert.ok(inHand.room(2000) > 0)
+})
+
+test('messages that it was not given change nothing, and there is never less than no room', () => {
+  const step = fc.record({ id: fc.integer({ min: 0, max: 9 }), deliveries: fc.nat(2000), done: fc.boolean(), ms: fc.nat(500) })
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+      const inHand = createInHand()
+      let nowMs = 0
+      for (const { id, deliveries, done, ms } of steps) {
+        nowMs += ms
+        if (done) inHand.done(`m${id}`, nowMs)
+        else inHand.add(`m${id}`, deliveries, nowMs)
+        const room = inHand.room(nowMs)
+        assert.ok(Number.isInteger(room) && room >= 0)
+      }
+      assert.ok(inHand.room(nowMs + 10_000) > 0)
+    }),
+  )
+})
