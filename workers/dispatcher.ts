@@ -1,7 +1,6 @@
 import type { Logger } from 'pino'
 import type { CoLocatedDispatcher } from '../api/intake.ts'
 import { createFairQueue } from '../domain/fair-queue.ts'
-import type { Crowding } from '../domain/crowding.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage } from '../domain/message.ts'
 import { TRIGGER_SCHEDULED } from '../domain/outcome.ts'
@@ -11,7 +10,7 @@ import { claimRows, type OutboxRow } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
 import { createGroupStarter, GROUP_LEASE_MS, type EndpointsOf, type GroupStarter } from './group-starter.ts'
 import type { StartFanOut } from './start-fan-out.ts'
-import { createStartPace } from './start-pace.ts'
+import type { StartPace } from './start-pace.ts'
 import { createSweeper } from './sweeper.ts'
 
 export interface Dispatcher extends CoLocatedDispatcher {
@@ -24,7 +23,7 @@ export interface DispatcherDependencies {
   readonly endpointsOf: EndpointsOf
   readonly groupMaxMessages: number
   readonly weights: PriorityWeights
-  readonly crowding: Crowding
+  readonly pace: StartPace
   readonly log: Logger
 }
 
@@ -34,22 +33,25 @@ export interface DispatcherDependencies {
  * too: what counts is how much the machine has to do).
  */
 export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
-  const { pool, log, groupMaxMessages, weights } = deps
+  const { pool, log, groupMaxMessages, weights, pace } = deps
   const starter = createGroupStarter(deps)
   const sweeper = createSweeper({ pool, starter, groupMaxMessages, weights, log })
   const waiting = createFairQueue<OutboxRow>()
   const rates = createPublishRates()
-  const pace = createStartPace(deps.crowding)
+  /** Starts of what the intake has fixed as a group already. */
+  const groups: (() => Promise<unknown>)[] = []
   let stopped = false
   let running: Promise<void> | undefined
 
-  const run = async (first: () => Promise<unknown>) => {
+  const run = async () => {
     try {
-      pace.started()
-      await first()
-      while (waiting.size > 0 && !stopped) {
-        if (waiting.size < groupMaxMessages) await pace.due()
+      for (let group = groups.shift(); group !== undefined || (waiting.size > 0 && !stopped); group = groups.shift()) {
+        if (group === undefined && waiting.size < groupMaxMessages) await pace.due()
         pace.started()
+        if (group !== undefined) {
+          await group()
+          continue
+        }
         // While Temporal cannot be reached rows wait in Postgres, not here.
         if (!starter.reachable) waiting.take(waiting.size)
         await startWaiting(pool, starter, waiting.take(groupMaxMessages))
@@ -66,7 +68,8 @@ export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
       return running === undefined && starter.reachable && waiting.size === 0 && !stopped
     },
     startGroup(groupId, messages) {
-      running = run(() => starter.start(groupId, messages.map(toRow)))
+      groups.push(() => starter.start(groupId, messages.map(toRow)))
+      running ??= run()
     },
     offer(messages) {
       if (!starter.reachable || stopped) return
@@ -78,7 +81,7 @@ export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
         waiting.push(line, toRow(message), weights[priority])
         if (rates.count(line, nowMs)) pace.hurry()
       }
-      running ??= run(() => Promise.resolve())
+      if (waiting.size > 0) running ??= run()
     },
     wake: () => sweeper.wake(),
     async stop() {

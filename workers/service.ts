@@ -20,6 +20,7 @@ import { createStack, type Stack } from './stack.ts'
 import { createEndpointsOf } from './endpoints-of.ts'
 import { createPlanFanOut } from './plan-fan-out.ts'
 import { createStartFanOut } from './start-fan-out.ts'
+import { createStartPace } from './start-pace.ts'
 import { announcePartitions } from './partition-numbers.ts'
 import { startTaskSweep } from './tasks.ts'
 import { bundleWorkflows, installRuntime } from './temporal.ts'
@@ -105,7 +106,7 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
     endpointsOf: createEndpointsOf(parts),
     groupMaxMessages: config.groupMaxMessages,
     weights: config.priorityWeights,
-    crowding,
+    pace: createStartPace(crowding),
     log,
   })
   stack.push(() => dispatcher.stop())
