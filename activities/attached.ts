@@ -1,7 +1,6 @@
 import { activityInfo, Context } from '@temporalio/activity'
 import type { EndpointDeliveriesInput } from '../domain/fan-out.ts'
 import type { InFlight } from './in-flight.ts'
-import { pairKey } from './run-memory.ts'
 
 const HEARTBEAT_MS = 1000
 
@@ -18,7 +17,7 @@ export function createAttached(deps: { inFlight: InFlight }) {
       try {
         const open = await Promise.all(
           input.messageIds.map(async (messageId) => {
-            const disposition = await deps.inFlight.find(runId, pairKey(messageId, input.endpointId))
+            const disposition = await deps.inFlight.find(runId, `${messageId} ${input.endpointId}`)
             const over = disposition !== undefined && disposition.kind !== 'retrying' && disposition.kind !== 'interrupted'
             return over ? [] : [messageId]
           }),

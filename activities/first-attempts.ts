@@ -25,7 +25,7 @@ import type { Disposition } from './attempt.ts'
 import type { InFlight } from './in-flight.ts'
 import type { LaneSender } from './lane-sender.ts'
 import type { RequestSlots } from './request-slots.ts'
-import { pairKey, type RunMemory } from './run-memory.ts'
+import type { RunMemory, SentPairs } from './run-memory.ts'
 
 export interface FirstAttemptsDependencies {
   readonly pool: Pool
@@ -58,13 +58,13 @@ interface Execution {
   readonly mayHaveRows: boolean
   readonly trigger: 0 | 1
   readonly retried: boolean
-  readonly pairs: Map<string, Promise<Disposition>>
+  readonly pairs: SentPairs
 }
 
 const HOLD_CHECK_MS = 100
 
 /** Runs that nobody can have executed before: no row of theirs waits. */
-const firstExecutions = new WeakSet<Map<string, Promise<Disposition>>>()
+const firstExecutions = new WeakSet<SentPairs>()
 
 /** The two local activities of a fan-out's first attempts. */
 export function createFirstAttempts(deps: FirstAttemptsDependencies) {
@@ -193,7 +193,7 @@ async function beginExecution(deps: FirstAttemptsDependencies, input: FirstAttem
     for (const { messageId, endpointId, delivered } of recorded) {
       // A failed one goes on as its row in `delivery` says, which the endpoint's retrying activity reads.
       const known: Disposition = delivered ? { kind: 'delivered' } : { kind: 'retrying', nextAtMs: 0, reason: 'recorded' }
-      pairs.set(pairKey(messageId, endpointId), Promise.resolve(known))
+      pairs.set(messageId, endpointId, Promise.resolve(known))
     }
   }
   const mayHaveRows = !firstExecutions.has(pairs) || input.trigger === TRIGGER_MANUAL
@@ -270,8 +270,7 @@ async function sendOne(
   message: StoredMessage,
   { holds, retriesAtMs }: Slice,
 ): Promise<'delivered' | 'ended' | Continuation> {
-  const key = pairKey(message.id, endpoint.id)
-  const known = execution.pairs.get(key)
+  const known = execution.pairs.get(message.id, endpoint.id)
   if (known !== undefined) return continuationOf(await known)
   const sending = await deps.sendFast({
     message,
@@ -286,14 +285,15 @@ async function sendOne(
     signal: deps.stopping,
   })
   if (typeof sending === 'string') return sending === 'slow' ? 'slow' : 'fast'
-  execution.pairs.set(key, sending.done)
+  execution.pairs.set(message.id, endpoint.id, sending.done)
   const disposition = await holds.hold(sending.sentAtMs, sending.done)
   if (disposition !== 'held too long') {
+    if (disposition.kind === 'delivered') execution.pairs.delivered(message.id, endpoint.id)
     if (disposition.kind === 'retrying') retriesAtMs.push(disposition.nextAtMs)
     return continuationOf(disposition)
   }
   sending.detach()
-  deps.inFlight.add(execution.runId, key, sending.done)
+  deps.inFlight.add(execution.runId, `${message.id} ${endpoint.id}`, sending.done)
   return 'attach'
 }
 

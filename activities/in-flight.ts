@@ -2,6 +2,7 @@ import type { Disposition } from './attempt.ts'
 
 /** Requests that outlived their local activity: an activity on this process's own task queue attaches to them. */
 export interface InFlight {
+  /** @param pair the ids of message and endpoint, with a space between them */
   add(runId: string, pair: string, done: Promise<Disposition>): void
   /** Undefined where this process has no such request (any more). */
   find(runId: string, pair: string): Promise<Disposition> | undefined
