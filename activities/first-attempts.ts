@@ -32,7 +32,7 @@ export interface FirstAttemptsDependencies {
   readonly messages: MessageCache
   readonly configCache: ConfigCache
   readonly recorder: Recorder
-  readonly inHand: Pick<InHand, 'done' | 'handedOn'>
+  readonly inHand: Pick<InHand, 'begin' | 'done' | 'handedOn'>
   readonly takesItsTime: RequestSlots['takesItsTime']
   readonly sendFast: LaneSender
   readonly wakeMailbox: (wake: MailboxWake) => void
@@ -216,6 +216,7 @@ async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, ta
   }
   const slice = { holds: createHolds(), retriesAtMs: [] }
   // Who gets a few is not behind who gets many.
+  deps.inHand.begin(targets.reduce((sum, target) => sum + target.messages.length, 0))
   const fewestFirst = [...targets].sort((a, b) => a.messages.length - b.messages.length)
   await Promise.all(
     fewestFirst.flatMap((target) =>

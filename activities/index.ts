@@ -41,7 +41,7 @@ export interface ActivityDependencies {
   readonly states: EndpointStates
   readonly recorder: Recorder
   readonly operational: OperationalEvents
-  readonly inHand: Pick<InHand, 'done' | 'handedOn'>
+  readonly inHand: Pick<InHand, 'begin' | 'done' | 'handedOn'>
   readonly wakeMailbox: (wake: MailboxWake) => void
   readonly hints: QueueHints
   readonly admission: Admission

@@ -6,12 +6,16 @@
 export interface InHand {
   /** A message was accepted. @param deliveries first attempts that it leads to */
   add(messageId: string, deliveries: number, nowMs: number): void
+  /** Deliveries begin to be made; each ends with `done` or `handedOn`. */
+  begin(deliveries: number): void
   /** One of its deliveries was sent or handed on; of any other message it counts for the pace alone. */
   done(messageId: string, nowMs: number): void
   /** One of its deliveries waits for its endpoint, which takes its time: not for this process. */
   handedOn(messageId: string): void
   /** Messages that may be accepted now, so that all is made within `HOLD_MS` at the best pace of late; 0 where there is enough. */
   room(nowMs: number): number
+  /** Whether the deliveries that were begun are nearly made, and those of so many messages that wait are worth a start. */
+  isDry(messagesWaiting: number): boolean
   /** So many messages are about to be accepted. */
   expect(messages: number): void
 }
@@ -19,6 +23,10 @@ export interface InHand {
 const HOLD_MS = 150
 /** Deliveries that are never too many, so that a process that comes out of rest soon knows its pace. */
 const HELD_MIN = 500
+/** Deliveries that are made while a start is under way. */
+const DRY_BELOW = 50
+/** Deliveries that cost as much as two starts of fan-outs. */
+const WORTH_A_START = 300
 const FORGET_AFTER_MS = 2000
 const WINDOW_MS = 200
 /** The pace of a window tells what was given, and the best of them what could be made. */
@@ -37,6 +45,7 @@ export function createInHand(): InHand {
   let perMessage = 0
   let windowAtMs = -Infinity
   let inWindow = 0
+  let begun = 0
   let paces: number[] = []
   let expected = 0
 
@@ -64,6 +73,10 @@ export function createInHand(): InHand {
     if (--entry.left === 0) entries.delete(messageId)
   }
   return {
+    begin(deliveries) {
+      begun += deliveries
+    },
+    isDry: (messagesWaiting) => begun < DRY_BELOW && messagesWaiting * perMessage >= WORTH_A_START,
     add(messageId, deliveries, nowMs) {
       forget(nowMs)
       if (expected > 0) expected--
@@ -75,9 +88,13 @@ export function createInHand(): InHand {
     done(messageId, nowMs) {
       turn(nowMs)
       inWindow++
+      begun--
       leave(messageId)
     },
-    handedOn: leave,
+    handedOn(messageId) {
+      begun--
+      leave(messageId)
+    },
     room(nowMs) {
       turn(nowMs)
       forget(nowMs)

@@ -46,7 +46,7 @@ export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
   const run = async () => {
     try {
       for (let group = groups.shift(); group !== undefined || (waiting.size > 0 && !stopped); group = groups.shift()) {
-        if (group === undefined && waiting.size < groupMaxMessages) await pace.due()
+        if (group === undefined && waiting.size < groupMaxMessages) await pace.due(() => waiting.size)
         pace.started()
         if (group !== undefined) {
           await group()

@@ -106,7 +106,7 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
     endpointsOf: createEndpointsOf(parts),
     groupMaxMessages: config.groupMaxMessages,
     weights: config.priorityWeights,
-    pace: createStartPace(crowding),
+    pace: createStartPace(crowding, parts.inHand),
     log,
   })
   stack.push(() => dispatcher.stop())

@@ -1,4 +1,5 @@
 import type { Crowding } from '../domain/crowding.ts'
+import type { InHand } from '../domain/in-hand.ts'
 import { LINGER_MAX_MS, LINGER_MS, lingerMs } from '../domain/linger.ts'
 
 /** When the next group is started. */
@@ -10,24 +11,28 @@ export interface StartPace {
    * `LINGER_MS`. So a flood that lingers makes nobody else wait.
    */
   hurry(): void
-  /** Resolves when the next group is due. */
-  due(): Promise<void>
+  /** Resolves when the next group is due. @param waiting tells how many messages wait for it */
+  due(waiting: () => number): Promise<void>
 }
 
-export function createStartPace(crowding: Crowding): StartPace {
+const LOOK_EVERY_MS = 10
+
+/** @param inHand tells whether there is nothing else to do than what waits: then nothing is won by waiting for more */
+export function createStartPace(crowding: Crowding, inHand: Pick<InHand, 'isDry'>): StartPace {
   let startedAtMs = 0
   let hurriedAtMs = 0
   let inHurry = false
   let loop = performance.eventLoopUtilization()
   let wake: () => void = () => undefined
 
-  const dueAtMs = (): number => {
+  const dueAtMs = (waiting: number): number => {
     if (inHurry) return hurriedAtMs + LINGER_MS
     // What those have who publish little are starts enough: what others publish goes with them.
     if (crowding.crowded(Date.now())) return startedAtMs + LINGER_MAX_MS
     const soonestAtMs = startedAtMs + LINGER_MS
     // What the loop did in the first moments after a start says little about how busy it is.
-    return Date.now() < soonestAtMs ? soonestAtMs : startedAtMs + lingerMs(performance.eventLoopUtilization(loop).utilization)
+    if (Date.now() < soonestAtMs || inHand.isDry(waiting)) return soonestAtMs
+    return startedAtMs + lingerMs(performance.eventLoopUtilization(loop).utilization)
   }
   return {
     started() {
@@ -40,10 +45,11 @@ export function createStartPace(crowding: Crowding): StartPace {
       inHurry = true
       wake()
     },
-    async due() {
-      for (let leftMs = dueAtMs() - Date.now(); leftMs > 0; leftMs = dueAtMs() - Date.now()) {
+    async due(waiting) {
+      const leftMs = () => dueAtMs(waiting()) - Date.now()
+      for (let left = leftMs(); left > 0; left = leftMs()) {
         await new Promise<void>((resolve) => {
-          const timer = setTimeout(resolve, leftMs)
+          const timer = setTimeout(resolve, Math.min(left, LOOK_EVERY_MS))
           wake = () => {
             clearTimeout(timer)
             resolve()

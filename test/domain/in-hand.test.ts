@@ -23,6 +23,32 @@ test('who makes more in a second may have more in hand', () => {
   assert.equal(inHand.room(200), 1500)
 })
 
+test('it runs dry when what was begun is nearly made, where enough waits to be worth a start', () => {
+  const inHand = createInHand()
+  for (let n = 0; n < 10; n++) inHand.add(`m${n}`, 100, 0)
+  assert.equal(inHand.isDry(3), true)
+  assert.equal(inHand.isDry(2), false)
+  inHand.begin(100)
+  assert.equal(inHand.isDry(3), false)
+  for (let i = 0; i < 60; i++) inHand.done('m0', 1)
+  assert.equal(inHand.isDry(3), true)
+  inHand.begin(20)
+  assert.equal(inHand.isDry(3), false)
+  for (let i = 0; i < 20; i++) inHand.handedOn('m1')
+  assert.equal(inHand.isDry(3), true)
+})
+
+test('what is expected has its room already, for a while', () => {
+  const inHand = createInHand()
+  inHand.add('m0', 100, 0)
+  assert.equal(inHand.room(0), 4)
+  inHand.expect(3)
+  assert.equal(inHand.room(10), 1)
+  inHand.add('m1', 100, 20)
+  assert.equal(inHand.room(20), 1)
+  assert.equal(inHand.room(300), 3)
+})
+
 test('what is not heard of again is forgotten', () => {
   const inHand = createInHand()
   inHand.add('lost', 10_000, 0)
