@@ -27,18 +27,19 @@ function pooledRandom(into: Uint8Array): Uint8Array {
     cryptoRandom(pool)
     poolUsed = 0
   }
-  into.set(pool.subarray(poolUsed, poolUsed + into.length))
-  poolUsed += into.length
+  for (let i = 0; i < into.length; i++) into[i] = pool[poolUsed++]!
   return into
 }
+
+const CODES = Array.from(ALPHABET, (digit) => digit.charCodeAt(0))
+const digits = Array<number>(KSUID_LENGTH).fill(0)
 
 // Three digits at a time: the most that a division of 32 bits and a remainder leaves exact.
 const CUBE = 62 ** 3
 
 /** @param limbs 160 bits, the highest 32 first; used up */
 function encodeBase62(limbs: Uint32Array): string {
-  let out = ''
-  for (let position = 0; position < KSUID_LENGTH; position += 3) {
+  for (let position = KSUID_LENGTH - 3; position >= 0; position -= 3) {
     let remainder = 0
     for (let i = 0; i < limbs.length; i++) {
       const value = remainder * 0x1_0000_0000 + limbs[i]!
@@ -46,9 +47,11 @@ function encodeBase62(limbs: Uint32Array): string {
       limbs[i] = quotient
       remainder = value - quotient * CUBE
     }
-    out = ALPHABET[Math.floor(remainder / 3844)]! + ALPHABET[Math.floor(remainder / 62) % 62]! + ALPHABET[remainder % 62]! + out
+    digits[position] = CODES[Math.floor(remainder / 3844)]!
+    digits[position + 1] = CODES[Math.floor(remainder / 62) % 62]!
+    digits[position + 2] = CODES[remainder % 62]!
   }
-  return out
+  return String.fromCharCode(...digits)
 }
 
 /**
@@ -59,7 +62,7 @@ function encodeBase62(limbs: Uint32Array): string {
  */
 export function newId(prefix: IdPrefix, nowMs: number = Date.now(), random: RandomBytes = pooledRandom): string {
   writeTime(nowMs)
-  bytes.set(random(new Uint8Array(RANDOM_BYTES)), 5)
+  bytes.set(random(randomPart), 5)
   return `${prefix}_${encodeBase62(toLimbs())}`
 }
 
@@ -73,6 +76,7 @@ export function lowestIdAt(prefix: IdPrefix, nowMs: number): string {
 // What every id is made in.
 const bytes = new Uint8Array(20)
 const view = new DataView(bytes.buffer)
+const randomPart = new Uint8Array(RANDOM_BYTES)
 const limbs = new Uint32Array(5)
 
 function writeTime(nowMs: number): void {

@@ -20,7 +20,7 @@ export interface InHand {
   expect(messages: number): void
 }
 
-const HOLD_MS = 150
+const HOLD_MS = 130
 /** Deliveries that are never too many, so that a process that comes out of rest soon knows its pace. */
 const HELD_MIN = 500
 /** Deliveries that are made while a start is under way. */

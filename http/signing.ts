@@ -11,8 +11,8 @@ const HMAC_PREFIX = 'whsec_'
 const ED25519_PREFIX = 'whsk_'
 const PKCS8_ED25519 = Buffer.from('302e020100300506032b657004220420', 'hex')
 
-/** Signs `id.timestamp.body` with one secret; gives one entry of the `webhook-signature` list. */
-export type Signer = (content: Buffer | string) => string
+/** Signs `id.timestamp.` and the body with one secret; gives one entry of the `webhook-signature` list. */
+export type Signer = (prefix: string, body: Buffer | string) => string
 
 /**
  * Prepares a secret for signing (decoded once, used many times).
@@ -25,11 +25,11 @@ export function createSigner(secret: string): Signer {
     if (bytes.length < 24 || bytes.length > 75) throw new SecretError('a whsec_ secret must have 24 to 75 bytes')
     // A key object made once costs a fifth of what the bytes cost at each signature.
     const key = createSecretKey(bytes)
-    return (content) => `v1,${createHmac('sha256', key).update(content).digest('base64')}`
+    return (prefix, body) => `v1,${createHmac('sha256', key).update(prefix).update(body).digest('base64')}`
   }
   if (secret.startsWith(ED25519_PREFIX)) {
     const key = ed25519Key(secret)
-    return (content) => `v1a,${sign(null, Buffer.from(content), key).toString('base64')}`
+    return (prefix, body) => `v1a,${sign(null, Buffer.concat([Buffer.from(prefix), Buffer.from(body)]), key).toString('base64')}`
   }
   throw new SecretError('a secret begins with whsec_ or whsk_')
 }
@@ -65,11 +65,10 @@ export interface SignedHeaders {
  */
 export function signMessage(signers: readonly Signer[], id: string, timestampS: number, body: string | Buffer): SignedHeaders {
   const prefix = `${id}.${timestampS}.`
-  const content = typeof body === 'string' ? prefix + body : Buffer.concat([Buffer.from(prefix), body])
   return {
     'webhook-id': id,
     'webhook-timestamp': String(timestampS),
-    'webhook-signature': signers.map((signer) => signer(content)).join(' '),
+    'webhook-signature': signers.map((signer) => signer(prefix, body)).join(' '),
   }
 }
 
