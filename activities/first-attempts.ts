@@ -215,16 +215,17 @@ async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, ta
     }
   }
   const slice = { holds: createHolds(), retriesAtMs: [] }
-  // Who gets a few is not behind who gets many.
   deps.inHand.begin(targets.reduce((sum, target) => sum + target.messages.length, 0))
+  // Who gets a few is not behind who gets many.
   const fewestFirst = [...targets].sort((a, b) => a.messages.length - b.messages.length)
   await Promise.all(
     fewestFirst.flatMap((target) =>
       target.messages.map(async (message) => {
         const waitsForEndpoint = deps.takesItsTime(target.endpoint.id)
         if (waitsForEndpoint) deps.inHand.handedOn(message.id)
-        const result = await sendOne(deps, execution, target.endpoint, message, slice)
-        if (!waitsForEndpoint) deps.inHand.done(message.id, Date.now())
+        const result = await sendOne(deps, execution, target.endpoint, message, slice).finally(() => {
+          if (!waitsForEndpoint) deps.inHand.done(message.id, Date.now())
+        })
         if (result === 'delivered') delivered++
         else if (result !== 'ended') leave(target, message, result)
       }),

@@ -45,7 +45,8 @@ export function createPublishTurns(deps: PublishTurnsDependencies): PublishTurns
   const turns = createFairQueue<Waiting>()
   /** Who waits, in the order in which they came. */
   const waiting = new Set<Waiting>()
-  let tookTurnAtMs = 0
+  // Of the monotonic clock: the other may be set back.
+  let tookTurnAtMs = -Infinity
   let timer: NodeJS.Timeout | undefined
 
   const room = (nowMs: number) => inHand?.room(nowMs) ?? LIMITS.messagesPerCommit
@@ -66,9 +67,9 @@ export function createPublishTurns(deps: PublishTurnsDependencies): PublishTurns
     const nowMs = Date.now()
     const crowded = crowding.crowded(nowMs)
     let left = crowded ? LIMITS.messagesPerCommit : room(nowMs)
-    if (left > 0) tookTurnAtMs = nowMs
+    if (left > 0) tookTurnAtMs = performance.now()
     while (left > 0 && waiting.size > 0) for (const next of turns.take(1)) left -= letGo(next)
-    letGoBefore(nowMs - LIMITS.publishWaitMaxMs)
+    letGoBefore(performance.now() - LIMITS.publishWaitMaxMs)
     if (waiting.size === 0) turns.take(turns.size)
     timer = waiting.size > 0 ? setTimeout(take, crowded ? CROWDED_EVERY_MS : BUSY_EVERY_MS) : undefined
   }
@@ -85,11 +86,11 @@ export function createPublishTurns(deps: PublishTurnsDependencies): PublishTurns
         return undefined
       }
       return new Promise((go) => {
-        const one = { messages, sinceMs: nowMs, go }
+        const one = { messages, sinceMs: performance.now(), go }
         waiting.add(one)
         // A turn is about as many messages, whether they come one by one or in batches.
         turns.push(line, one, Math.max(1, Math.floor(weights[priority] / messages)))
-        timer ??= setTimeout(take, crowded ? Math.max(0, tookTurnAtMs + CROWDED_EVERY_MS - nowMs) : BUSY_EVERY_MS)
+        timer ??= setTimeout(take, crowded ? Math.max(0, tookTurnAtMs + CROWDED_EVERY_MS - performance.now()) : BUSY_EVERY_MS)
       })
     },
   }

@@ -30,7 +30,8 @@ export function createStartFanOut(deps: StartFanOutDependencies): StartFanOut {
   const { client } = deps
   return async (groupId, rows) => {
     const first = rows[0]!
-    const planned = await deps.plan(rows)
+    // Where routes cannot be read now, an activity finds them when they can.
+    const planned = await deps.plan(rows).catch(() => undefined)
     const input: FanOutInput = {
       groupId,
       messageIds: rows.map((row) => row.messageId),

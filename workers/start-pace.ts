@@ -19,8 +19,9 @@ const LOOK_EVERY_MS = 10
 
 /** @param inHand tells whether there is nothing else to do than what waits: then nothing is won by waiting for more */
 export function createStartPace(crowding: Crowding, inHand: Pick<InHand, 'isDry'>): StartPace {
-  let startedAtMs = 0
-  let hurriedAtMs = 0
+  // Of the monotonic clock: the other may be set back.
+  let startedAtMs = -Infinity
+  let hurriedAtMs = -Infinity
   let inHurry = false
   let loop = performance.eventLoopUtilization()
   let wake: () => void = () => undefined
@@ -31,12 +32,12 @@ export function createStartPace(crowding: Crowding, inHand: Pick<InHand, 'isDry'
     if (crowding.crowded(Date.now())) return startedAtMs + LINGER_MAX_MS
     const soonestAtMs = startedAtMs + LINGER_MS
     // What the loop did in the first moments after a start says little about how busy it is.
-    if (Date.now() < soonestAtMs || inHand.isDry(waiting)) return soonestAtMs
+    if (performance.now() < soonestAtMs || inHand.isDry(waiting)) return soonestAtMs
     return startedAtMs + lingerMs(performance.eventLoopUtilization(loop).utilization)
   }
   return {
     started() {
-      startedAtMs = Date.now()
+      startedAtMs = performance.now()
       if (inHurry) hurriedAtMs = startedAtMs
       inHurry = false
       loop = performance.eventLoopUtilization()
@@ -46,7 +47,7 @@ export function createStartPace(crowding: Crowding, inHand: Pick<InHand, 'isDry'
       wake()
     },
     async due(waiting) {
-      const leftMs = () => dueAtMs(waiting()) - Date.now()
+      const leftMs = () => dueAtMs(waiting()) - performance.now()
       for (let left = leftMs(); left > 0; left = leftMs()) {
         await new Promise<void>((resolve) => {
           const timer = setTimeout(resolve, Math.min(left, LOOK_EVERY_MS))
