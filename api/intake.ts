@@ -133,7 +133,7 @@ async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise
   wakeAll(deps, result.wakes)
   for (const message of messages) if (result.accepted.has(message.id)) deps.messages.set(message.id, message)
   const waiting = messages.filter((message) => result.fannedOut.has(message.id))
-  takeInHand(deps, waiting, routing)
+  takeInHand(deps, messages, { ...routing, fannedOut: result.fannedOut })
   if (waiting.length > 0) {
     if (dispatcher === undefined) await notifyOrLeave(pool)
     else if (result.groupId !== undefined) dispatcher.startGroup(result.groupId, waiting)
@@ -152,7 +152,7 @@ async function commitTogether(deps: IntakeDependencies, messages: readonly NewMe
     for (const message of immediate) deps.messages.set(message.id, message)
     if (wakeAtMs !== undefined) deps.schedule?.wake(wakeAtMs)
     const waiting = immediate.filter((message) => fannedOut.has(message.id))
-    takeInHand(deps, waiting, routing)
+    takeInHand(deps, messages, { ...routing, fannedOut })
     if (waiting.length > 0) {
       if (deps.dispatcher === undefined) await notifyOrLeave(deps.pool)
       else deps.dispatcher.offer(waiting)
@@ -183,14 +183,15 @@ async function routingOf(
   return { places, routed, firstAttempts }
 }
 
+/** Of all that was committed: what has no fan-out was expected too, and leads to nothing. */
 function takeInHand(
   { load }: IntakeDependencies,
   messages: readonly NewMessage[],
-  { firstAttempts }: { firstAttempts?: ReadonlyMap<string, number> },
+  { firstAttempts, fannedOut }: { firstAttempts?: ReadonlyMap<string, number>; fannedOut: ReadonlySet<string> },
 ): void {
   if (load?.inHand === undefined || firstAttempts === undefined) return
   const nowMs = Date.now()
-  for (const { id } of messages) load.inHand.add(id, firstAttempts.get(id) ?? 0, nowMs)
+  for (const { id } of messages) load.inHand.add(id, fannedOut.has(id) ? (firstAttempts.get(id) ?? 0) : 0, nowMs)
 }
 
 function wakeAll({ wakeMailbox }: IntakeDependencies, wakes: readonly MailboxWake[]): void {

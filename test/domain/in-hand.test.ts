@@ -49,6 +49,16 @@ test('what is expected has its room already, for a while', () => {
   assert.equal(inHand.room(300), 3)
 })
 
+test('what leads to no delivery takes no room when it has come', () => {
+  const inHand = createInHand()
+  inHand.room(0)
+  for (let n = 0; n < 10_000; n++) {
+    assert.ok(inHand.room(n / 100) >= 499)
+    inHand.expect(1)
+    inHand.add(`m${n}`, 0, n / 100)
+  }
+})
+
 test('what is not heard of again is forgotten', () => {
   const inHand = createInHand()
   inHand.add('lost', 10_000, 0)
