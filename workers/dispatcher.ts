@@ -74,12 +74,14 @@ export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
     offer(messages) {
       if (!starter.reachable || stopped) return
       const nowMs = Date.now()
-      // What does not fit is in Postgres, and the sweep finds it there.
-      for (const message of messages.slice(0, Math.max(0, LIMITS.startsWaitingMax - waiting.size))) {
+      for (const message of messages) {
         const { appId, priority = DEFAULT_PRIORITY } = message
         const line = lineOf(appId, priority)
+        const little = rates.count(line, nowMs)
+        // What does not fit is in Postgres, and the sweep finds it there. Who publishes little does not wait for that.
+        if (!little && waiting.size >= LIMITS.startsWaitingMax) continue
         waiting.push(line, toRow(message), weights[priority])
-        if (rates.count(line, nowMs)) pace.hurry()
+        if (little) pace.hurry()
       }
       if (waiting.size > 0) running ??= run()
     },

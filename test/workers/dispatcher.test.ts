@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import pino from 'pino'
+import { LIMITS } from '../../domain/limits.ts'
 import { DEFAULT_WEIGHTS } from '../../domain/priority.ts'
 import { acceptMessages } from '../../storage/accept.ts'
 import type { NewMessage } from '../../domain/message.ts'
@@ -75,6 +76,20 @@ test('a group that was fixed while another start was under way is started after 
     did.filter((one) => one.startsWith('start of')),
     ['start of 2', 'start of 3', 'start of 4'],
   )
+  end()
+  await dispatcher.stop()
+})
+
+test('a message of who publishes little is started though a flood has filled what is held in memory', async () => {
+  const { dispatcher, did, started, end } = stage()
+  dispatcher.offer((await accepted([newMessage()], false)).messages)
+  await started(1)
+  const [modest] = (await accepted([newMessage({ appId: 'app_modest' })], false)).messages
+  dispatcher.offer(newMessages(LIMITS.startsWaitingMax + 100, { appId: 'app_flood' }))
+  dispatcher.offer([modest!])
+  end()
+  await started(1)
+  assert.equal(did.at(-1), 'start of 1')
   end()
   await dispatcher.stop()
 })
