@@ -58,6 +58,12 @@ const environment = z.object({
   TIDINGS_TEMPORAL_UI_PORT: integer(0, 65_535, 8233),
   TIDINGS_POSTGRES_PORT: integer(0, 65_535, 5871),
   TIDINGS_DATABASE_POOL: integer(2, 200, 10),
+  TIDINGS_CACHE_MB: integer(1, 10_000, 100),
+  TIDINGS_REDIS_URL: z
+    .string()
+    .regex(/^rediss?:\/\//, 'must be a redis:// or rediss:// URL')
+    .refine(URL.canParse, 'is not a URL')
+    .optional(),
   DATABASE_URL: z
     .string()
     .regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL')
@@ -128,6 +134,10 @@ export interface Config {
   readonly temporalUiPort: number
   readonly postgresPort: number
   readonly databasePool: number
+  /** Bytes of endpoints that a process keeps in memory. */
+  readonly cacheMaxBytes: number
+  /** The second level of the cache; undefined: none. */
+  readonly redisUrl: string | undefined
   readonly databaseUrl: string | undefined
   readonly temporalAddress: string | undefined
   readonly temporalNamespace: string
@@ -190,6 +200,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     temporalUiPort: value.TIDINGS_TEMPORAL_UI_PORT,
     postgresPort: value.TIDINGS_POSTGRES_PORT,
     databasePool: value.TIDINGS_DATABASE_POOL,
+    cacheMaxBytes: value.TIDINGS_CACHE_MB * 1_000_000,
+    redisUrl: value.TIDINGS_REDIS_URL,
     databaseUrl: value.DATABASE_URL,
     temporalAddress: value.TEMPORAL_ADDRESS,
     temporalNamespace: value.TEMPORAL_NAMESPACE ?? `tidings-${value.TIDINGS_REGION}`,

@@ -154,6 +154,26 @@ export const LIMITS = {
   permissionsKept: 50_000,
   permissionKeptMs: 86_400_000,
 
+  /** How long a process keeps applications and endpoints in memory, and how long before its end what is used is loaded again. */
+  cacheLifeMs: 60_000,
+  cacheRefreshBeforeMs: 10_000,
+  /** Applications whose endpoints one statement loads. */
+  cacheLoadGroup: 100,
+  /** Bytes of the applications' names and ids in memory, besides their endpoints (`TIDINGS_CACHE_MB`). */
+  cacheApplicationsMaxBytes: 10_000_000,
+  /** Loaded when a process starts: so many applications that published last, of so many of the newest messages. */
+  cacheWarmApplications: 2000,
+  cacheWarmMessages: 20_000,
+  cacheWarmMaxMs: 5000,
+  /** How long Redis keeps an application's endpoints, and how long before that they are loaded from Postgres again. */
+  sharedCacheLifeMs: 300_000,
+  sharedCacheRefreshBeforeMs: 60_000,
+  /** Redis is not waited for longer, and left alone for some time after that. */
+  sharedCacheTimeoutMs: 100,
+  sharedCacheRestMs: 1000,
+  /** Changes that Redis could not be told of, to be told when it is back; over it, it is not read for `sharedCacheLifeMs`. */
+  sharedCacheUntoldMax: 10_000,
+
   retryScheduleMaxSteps: 30,
   retryDelayMaxMs: 86_400_000,
   /** Delays up to here are Temporal activity retries; longer ones are parked in the endpoint's mailbox. */

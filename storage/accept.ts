@@ -37,7 +37,7 @@ export interface Routing {
 
 export const UNROUTED: Routing = { places: [], routed: new Set() }
 
-// Far longer than a process takes to hear of a change (`config-feed.ts`).
+// Far longer than a process takes to hear of a change (`storage/listener.ts`).
 const CHANGE_HEARD_WITHIN_MS = 2000
 
 // Taken before the event ids and in order, so that two processes that accept the same ones do not wait in a ring. A key

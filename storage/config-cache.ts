@@ -1,52 +1,21 @@
-import { LRUCache } from 'lru-cache'
 import type { Logger } from 'pino'
-import type { CloudEventFormat } from '../domain/cloud-event.ts'
+import { LIMITS } from '../domain/limits.ts'
 import type { EndpointAccess } from '../domain/endpoint-access.ts'
-import { hasQueue, type Batching, type Ordering } from '../domain/ordering.ts'
-import type { Priority } from '../domain/priority.ts'
+import { hasQueue } from '../domain/ordering.ts'
 import { toPatterns, type PayloadFilter, type Subscription } from '../domain/routing.ts'
 import type { Cipher } from './cipher.ts'
-import { ACCESS_COLUMNS, readAccess, type AccessRow } from './endpoint-access.ts'
+import { openRecords, readEndpointRecords, sealRecords, type EndpointRecord } from './endpoint-records.ts'
 import { compileFilter } from './payload-filter.ts'
+import { findApplications, readPopularApplications, type KnownApplication } from './popular-applications.ts'
 import type { Pool } from './pool.ts'
+import { createRefreshingCache, type CacheCounts } from './refreshing-cache.ts'
+import type { SharedCache, SharedCounts } from './shared-cache.ts'
 
-const APPLICATIONS_MAX = 20_000
-const TTL_MS = 60_000
+export type CachedApplication = KnownApplication
 
-export interface CachedApplication {
-  readonly id: string
-  readonly orgId: string
-  readonly uid: string | null
-}
-
-export interface CachedSecret {
-  readonly secret: string
-  /** Null for the current one. */
-  readonly expiresAtMs: number | null
-}
-
-/** All that a delivery needs to know of an endpoint, secrets decrypted. */
-export interface CachedEndpoint extends Subscription {
-  readonly id: string
-  readonly appId: string
-  readonly url: string
+/** An endpoint, ready to be routed and delivered to. */
+export interface CachedEndpoint extends Omit<EndpointRecord, keyof Subscription>, Subscription {
   readonly host: string
-  readonly timeoutMs: number | null
-  readonly priority: Priority
-  readonly format: CloudEventFormat | null
-  readonly ordering: Ordering
-  /** Null: every event in a request of its own. */
-  readonly batching: Batching | null
-  readonly retryScheduleMs: readonly number[] | null
-  /** Requests a second: of the endpoint, and of all of its application's together. Null: no limit. */
-  readonly throttleRate: number | null
-  readonly appThrottleRate: number | null
-  /** Whether it is held back while most of its requests fail. */
-  readonly circuitBreaker: boolean
-  readonly headers: Readonly<Record<string, string>>
-  readonly secrets: readonly CachedSecret[]
-  /** Null for an endpoint that is reached by its URL alone. */
-  readonly access: EndpointAccess | null
 }
 
 /** Endpoints of one application, in the order of their ids. */
@@ -60,157 +29,159 @@ export interface CachedEndpoints {
 }
 
 /**
- * Applications and endpoints in memory. A change is heard through LISTEN/NOTIFY (`config-feed.ts`); an entry lives 60 s at
- * most, should a notification be missed.
+ * Applications and endpoints in memory, behind it Redis where there is one (endpoints alone), and Postgres. A change is heard
+ * through LISTEN/NOTIFY; should a notification be missed, an entry lives 60 s at most here, and 300 s in Redis.
  */
 export interface ConfigCache {
   /** The live application of this organisation by id or uid; undefined where there is none, or it is another's. */
   application(orgId: string, idOrUid: string): Promise<CachedApplication | undefined>
   /** The application's live endpoints. */
   endpoints(appId: string): Promise<CachedEndpoints>
+  /** Loads the applications that published most of late, half of the room at most. @returns how many there were */
+  warm(): Promise<number>
   forget(appId: string): void
   forgetAll(): void
+  counts(): ConfigCacheCounts
+}
+
+export interface ConfigCacheCounts {
+  readonly applications: CacheCounts
+  readonly endpoints: CacheCounts
+  /** Undefined without Redis. */
+  readonly shared: SharedCounts | undefined
 }
 
 export interface ConfigCacheDependencies {
   readonly pool: Pool
   readonly cipher: Cipher
   readonly log: Logger
+  readonly shared?: SharedCache | undefined
+  /** Bytes of endpoints; 100 MB unless told. */
+  readonly maxBytes?: number
+  /** False: what will be used is left to expire too. */
+  readonly predicts?: boolean
 }
 
+const MAX_BYTES = 100_000_000
+/** Measured on Node 24: an application, an endpoint besides its texts; estimated: credentials besides theirs. */
+const APPLICATION_BYTES = 700
+const ENDPOINT_BYTES = 700
+const ACCESS_BYTES = 700
+
 export function createConfigCache(deps: ConfigCacheDependencies): ConfigCache {
-  const { pool } = deps
-  // Promises are kept, not values: a notification that comes while a load is under way drops the entry, so that what the
-  // load found is used by those who asked before the change, and by nobody after it.
-  const applications = new LRUCache<string, Promise<CachedApplication | undefined>>({ max: APPLICATIONS_MAX, ttl: TTL_MS })
-  const endpoints = new LRUCache<string, Promise<CachedEndpoints>>({ max: APPLICATIONS_MAX, ttl: TTL_MS })
+  const { pool, shared, maxBytes = MAX_BYTES, predicts = true } = deps
   const keysOf = new Map<string, Set<string>>()
-  let changes = 0
+  const applications = createRefreshingCache<CachedApplication>({
+    maxBytes: LIMITS.cacheApplicationsMaxBytes,
+    bytesOf: () => APPLICATION_BYTES,
+    load: (keys) => loadApplications(pool, keys),
+    onKeep(key, { id }) {
+      const keys = keysOf.get(id)
+      if (keys === undefined) keysOf.set(id, new Set([key]))
+      else keys.add(key)
+    },
+    onDrop(key, { id }) {
+      const keys = keysOf.get(id)
+      keys?.delete(key)
+      if (keys?.size === 0) keysOf.delete(id)
+    },
+    predicts,
+  })
+  const endpoints = createRefreshingCache<CachedEndpoints>({
+    maxBytes,
+    bytesOf,
+    load: (appIds) => loadEndpoints(deps, appIds),
+    predicts,
+  })
 
   return {
-    application(orgId, idOrUid) {
-      const key = `${orgId} ${idOrUid}`
-      return cached(applications, key, async () => {
-        const asOf = changes
-        const application = await loadApplication(pool, orgId, idOrUid)
-        // Which application a key is of is only known now: a change of any, meanwhile, may have been of this one.
-        if (application === undefined || changes !== asOf) applications.delete(key)
-        else remember(keysOf, application.id, key)
-        return application
-      })
+    application: (orgId, idOrUid) => applications.get(keyOf(orgId, idOrUid)),
+    async endpoints(appId) {
+      return (await endpoints.get(appId)) ?? NO_ENDPOINTS
     },
-    endpoints: (appId) => cached(endpoints, appId, () => loadEndpoints(deps, appId)),
+    async warm() {
+      const popular = await readPopularApplications(pool, LIMITS.cacheWarmMessages, LIMITS.cacheWarmApplications)
+      await applications.warm(popular.flatMap(({ id, orgId, uid }) => [id, ...(uid === null ? [] : [uid])].map((one) => keyOf(orgId, one))))
+      for (let from = 0; from < popular.length; from += LIMITS.cacheLoadGroup) {
+        if (endpoints.counts().bytes > maxBytes / 2) break
+        await endpoints.warm(popular.slice(from, from + LIMITS.cacheLoadGroup).map(({ id }) => id))
+      }
+      return popular.length
+    },
     forget(appId) {
-      changes++
+      shared?.forget(appId)
       endpoints.delete(appId)
-      for (const key of keysOf.get(appId) ?? []) applications.delete(key)
-      keysOf.delete(appId)
+      for (const key of [...(keysOf.get(appId) ?? [])]) applications.delete(key)
+      // Which application a key is of is only known when it is loaded.
+      applications.deleteLoading()
     },
     forgetAll() {
-      changes++
       endpoints.clear()
       applications.clear()
-      keysOf.clear()
     },
+    counts: () => ({ applications: applications.counts(), endpoints: endpoints.counts(), shared: shared?.counts() }),
   }
 }
 
-function cached<T>(cache: LRUCache<string, Promise<T>>, key: string, load: () => Promise<T>): Promise<T> {
-  const known = cache.get(key)
-  if (known !== undefined) return known
-  const loading = load()
-  cache.set(key, loading)
-  loading.catch(() => {
-    if (cache.peek(key) === loading) cache.delete(key)
+const NO_ENDPOINTS = toCachedEndpoints([])
+
+// An organisation's id has no space.
+const keyOf = (orgId: string, idOrUid: string) => `${orgId} ${idOrUid}`
+
+async function loadApplications(pool: Pool, keys: readonly string[]): Promise<Map<string, CachedApplication>> {
+  const asked = keys.map((key) => {
+    const space = key.indexOf(' ')
+    return { orgId: key.slice(0, space), idOrUid: key.slice(space + 1) }
   })
-  return loading
+  const found = await findApplications(pool, asked)
+  return new Map(keys.flatMap((key, i) => (found[i] === undefined ? [] : [[key, found[i]] as const])))
 }
 
-function remember(keysOf: Map<string, Set<string>>, appId: string, key: string): void {
-  const keys = keysOf.get(appId)
-  if (keys === undefined) keysOf.set(appId, new Set([key]))
-  else keys.add(key)
+async function loadEndpoints(deps: ConfigCacheDependencies, appIds: readonly string[]): Promise<Map<string, CachedEndpoints>> {
+  const { pool, cipher, log, shared } = deps
+  const records = new Map<string, readonly EndpointRecord[]>()
+  const read = await shared?.read(appIds)
+  for (const [appId, sealed] of read?.values ?? []) {
+    const opened = openRecords(cipher, appId, sealed, LIMITS.sharedCacheLifeMs - LIMITS.sharedCacheRefreshBeforeMs)
+    if (opened !== undefined) records.set(appId, opened)
+  }
+  const missing = appIds.filter((appId) => !records.has(appId))
+  const fresh = missing.length === 0 ? new Map<string, EndpointRecord[]>() : await readEndpointRecords(pool, cipher, missing)
+  if (read !== undefined) shared?.write(read, new Map([...fresh].map(([appId, some]) => [appId, sealRecords(cipher, appId, some)])))
+  for (const [appId, some] of fresh) records.set(appId, some)
+  return new Map([...records].map(([appId, some]) => [appId, toCachedEndpoints(some.map((one) => toEndpoint(one, log)))]))
 }
 
-async function loadApplication(pool: Pool, orgId: string, idOrUid: string): Promise<CachedApplication | undefined> {
-  const { rows } = await pool.query<{ id: string; uid: string | null }>({
-    name: 'cache-application',
-    text: 'SELECT id, uid FROM application WHERE org_id = $1 AND deleted_at IS NULL AND (id = $2 OR uid = $2) ORDER BY id = $2 DESC LIMIT 1',
-    values: [orgId, idOrUid],
-  })
-  const row = rows[0]
-  return row === undefined ? undefined : { id: row.id, orgId, uid: row.uid }
-}
-
-interface EndpointRow extends AccessRow {
-  app_id: string
-  url: string
-  disabled: boolean
-  event_types: string[] | null
-  channels: string[] | null
-  headers_cipher: Buffer | null
-  retry_schedule_ms: number[] | null
-  throttle_rate: number | null
-  app_throttle_rate: number | null
-  circuit_breaker: boolean
-  timeout_ms: number | null
-  filter: string | null
-  format: CloudEventFormat | null
-  priority: Priority
-  ordering: Ordering
-  batching: Batching | null
-  secrets: Buffer[] | null
-  expiries: (Date | null)[] | null
-}
-
-async function loadEndpoints(deps: ConfigCacheDependencies, appId: string): Promise<CachedEndpoints> {
-  const { rows } = await deps.pool.query<EndpointRow>({
-    name: 'cache-endpoints',
-    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.throttle_rate, e.circuit_breaker, e.timeout_ms, e.filter, e.priority, e.format, e.ordering, e.batching,
-        (SELECT throttle_rate FROM application WHERE id = $1) AS app_throttle_rate, ${ACCESS_COLUMNS}, s.secrets, s.expiries
-      FROM endpoint e
-      LEFT JOIN (
-        SELECT endpoint_id, array_agg(secret_cipher ORDER BY id DESC) AS secrets, array_agg(expires_at ORDER BY id DESC) AS expiries
-        FROM endpoint_secret
-        WHERE endpoint_id IN (SELECT id FROM endpoint WHERE app_id = $1) AND (expires_at IS NULL OR expires_at > now())
-        GROUP BY endpoint_id
-      ) s ON s.endpoint_id = e.id
-      WHERE e.app_id = $1 AND e.deleted_at IS NULL
-      ORDER BY e.id`,
-    values: [appId],
-  })
-  const list = rows.map((row) => toEndpoint(row, deps))
+function toCachedEndpoints(list: readonly CachedEndpoint[]): CachedEndpoints {
   const unqueued = list.filter((endpoint) => !hasQueue(endpoint))
   unqueued.sort((a, b) => Number(a.filter !== null) - Number(b.filter !== null))
   return { list, queued: list.filter(hasQueue), unqueued, byId: new Map(list.map((endpoint) => [endpoint.id, endpoint])) }
 }
 
-function toEndpoint(row: EndpointRow, { cipher, log }: ConfigCacheDependencies): CachedEndpoint {
+function toEndpoint(record: EndpointRecord, log: Logger): CachedEndpoint {
   return {
-    id: row.id,
-    appId: row.app_id,
-    url: row.url,
-    host: new URL(row.url).host,
-    disabled: row.disabled,
-    eventTypes: toPatterns(row.event_types),
-    channels: row.channels,
-    filter: row.filter === null ? null : filterOf(row.id, row.filter, log),
-    timeoutMs: row.timeout_ms,
-    format: row.format,
-    priority: row.priority,
-    ordering: row.ordering,
-    batching: row.batching,
-    retryScheduleMs: row.retry_schedule_ms,
-    throttleRate: row.throttle_rate,
-    appThrottleRate: row.app_throttle_rate,
-    circuitBreaker: row.circuit_breaker,
-    headers: row.headers_cipher === null ? {} : (JSON.parse(cipher.decrypt(row.headers_cipher)) as Record<string, string>),
-    secrets: (row.secrets ?? []).map((secret, i) => ({
-      secret: cipher.decrypt(secret),
-      expiresAtMs: row.expiries?.[i]?.getTime() ?? null,
-    })),
-    access: readAccess(row, cipher),
+    ...record,
+    host: new URL(record.url).host,
+    eventTypes: toPatterns(record.eventTypes),
+    filter: record.filter === null ? null : filterOf(record.id, record.filter, log),
   }
+}
+
+/** An estimate: texts take one byte a character. */
+function bytesOf({ list }: CachedEndpoints): number {
+  let bytes = APPLICATION_BYTES
+  for (const { url, headers, secrets, access, channels, eventTypes } of list) {
+    bytes += ENDPOINT_BYTES + url.length
+    for (const [name, value] of Object.entries(headers)) bytes += 64 + name.length + value.length
+    bytes += secrets.length * 128 + (channels?.length ?? 0) * 64 + (eventTypes?.names.size ?? 0) * 64
+    if (access !== null) bytes += accessBytesOf(access)
+  }
+  return bytes
+}
+
+function accessBytesOf({ tls }: EndpointAccess): number {
+  const texts = [tls?.certificate, tls?.privateKey, tls?.caCertificate]
+  return texts.reduce((bytes, text) => bytes + (text?.length ?? 0), ACCESS_BYTES)
 }
 
 /** Compiles an endpoint's filter. A failing one is told of once, until the endpoint is loaded again; of its reason nothing is. */

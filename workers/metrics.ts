@@ -5,6 +5,7 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 import type { Admission } from '../activities/admission.ts'
 import type { AttemptOutcome } from '../domain/outcome.ts'
 import { LATENCY_BOUNDS_MS } from '../domain/health.ts'
+import type { ConfigCache } from '../storage/config-cache.ts'
 import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { EndpointStates } from '../storage/endpoint-states.ts'
 
@@ -18,7 +19,7 @@ export interface Metrics {
   text(): Promise<string>
 }
 
-export function createMetrics(states: EndpointStates): Metrics {
+export function createMetrics({ states, configCache }: { states: EndpointStates; configCache: Pick<ConfigCache, 'counts'> }): Metrics {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
   const attempts = new Counter({
@@ -40,6 +41,7 @@ export function createMetrics(states: EndpointStates): Metrics {
     registers: [registry],
   })
   exposeStates(registry, states)
+  exposeCache(registry, configCache)
   const count = (outcome: AttemptOutcome) => {
     attempts.inc({ outcome: outcome.kind })
     if (outcome.statusCode === 429) attempts.inc({ outcome: 'rate_limited' })
@@ -89,6 +91,50 @@ function exposeStates(registry: Registry, states: EndpointStates): void {
         if (state.slowSinceMs !== null) counts.slow++
       }
       for (const name of ['open', 'half-open', 'recovering', 'slow'] as const) this.set({ state: name }, counts[name])
+    },
+  })
+}
+
+function exposeCache(registry: Registry, cache: Pick<ConfigCache, 'counts'>): void {
+  new Counter({
+    name: 'tidings_cache_requests_total',
+    help: 'What applications and endpoints were asked of the caches; `redis` is asked for what `endpoints` does not have',
+    labelNames: ['cache', 'result'],
+    registers: [registry],
+    collect() {
+      const { applications, endpoints, shared } = cache.counts()
+      this.reset()
+      for (const [name, one] of Object.entries({ applications, endpoints })) {
+        this.inc({ cache: name, result: 'hit' }, one.hits)
+        this.inc({ cache: name, result: 'miss' }, one.misses)
+      }
+      for (const [result, count] of Object.entries({ hit: shared?.hits, miss: shared?.misses, skipped: shared?.skipped })) {
+        if (count !== undefined) this.inc({ cache: 'redis', result }, count)
+      }
+    },
+  })
+  new Counter({
+    name: 'tidings_cache_refreshes_total',
+    help: 'Entries at the end of their time that were loaded again, or left to expire, by the uses expected of them',
+    labelNames: ['cache', 'result'],
+    registers: [registry],
+    collect() {
+      const { applications, endpoints } = cache.counts()
+      this.reset()
+      for (const [name, one] of Object.entries({ applications, endpoints })) {
+        this.inc({ cache: name, result: 'refreshed' }, one.refreshes)
+        this.inc({ cache: name, result: 'left' }, one.leftToExpire)
+      }
+    },
+  })
+  new Gauge({
+    name: 'tidings_cache_bytes',
+    help: 'Estimated size of what is kept in memory',
+    labelNames: ['cache'],
+    registers: [registry],
+    collect() {
+      const { applications, endpoints } = cache.counts()
+      for (const [name, one] of Object.entries({ applications, endpoints })) this.set({ cache: name }, one.bytes)
     },
   })
 }

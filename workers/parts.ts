@@ -13,6 +13,7 @@ import { createMessageCache, type MessageCache } from '../storage/messages.ts'
 import { createOperationalEvents, type OperationalEvents } from '../storage/operational-events.ts'
 import { createPool, type Pool } from '../storage/pool.ts'
 import { createRevocations, type Revocations } from '../storage/revocations.ts'
+import { createSharedCache } from '../storage/shared-cache.ts'
 import type { Stack } from './stack.ts'
 import { createClient } from './temporal.ts'
 import { createUtilisation } from './utilisation.ts'
@@ -55,12 +56,14 @@ export async function connectParts(config: Config, log: Logger, stack: Stack): P
   const cipher = createCipher(complete.encryptionKey, config.previousEncryptionKeys)
   const connection = await NativeConnection.connect({ address: complete.temporalAddress, ...config.temporalAccess })
   stack.push(() => connection.close())
+  const shared = config.redisUrl === undefined ? undefined : createSharedCache(config.redisUrl, log)
+  if (shared !== undefined) stack.push(() => shared.stop())
   return {
     config: complete,
     pool,
     cipher,
     states,
-    configCache: createConfigCache({ pool, cipher, log }),
+    configCache: createConfigCache({ pool, cipher, log, shared, maxBytes: config.cacheMaxBytes }),
     messages: createMessageCache(),
     hints: createQueueHints(),
     operational: createOperationalEvents(pool),

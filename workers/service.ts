@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import { createRunMemory } from '../activities/run-memory.ts'
 import type { Config } from '../config/index.ts'
 import { createCrowding, type Crowding } from '../domain/crowding.ts'
+import { LIMITS } from '../domain/limits.ts'
 import type { Lane } from '../domain/names.ts'
 import { CONFIG_CHANNEL, ERASED_CHANNEL, EXPUNGED_CHANNEL, OPERATIONAL_CHANNEL } from '../storage/config-changes.ts'
 import { ENDPOINT_STATE_CHANNEL } from '../storage/endpoint-states.ts'
@@ -68,7 +69,7 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   installRuntime({ log, debugging: config.workflowDebugging })
   const bundling = dispatches ? bundleWorkflows() : undefined
   const parts = await connectParts(config, log, stack)
-  const metrics = createMetrics(parts.states)
+  const metrics = createMetrics(parts)
   if (config.metricsPort !== undefined) {
     const served = await serveMetrics(metrics, config.host, config.metricsPort)
     stack.push(() => served.stop())
@@ -87,6 +88,7 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const schedule = createSchedule(parts, { sweep: dispatches })
   stack.push(() => schedule.stop())
   listenForChanges(parts, dispatcher, stack)
+  await warmCache(parts)
   const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule, crowding }, stack) : undefined
   return { url, failed: workers?.failed ?? new Promise<never>(() => undefined), stop: () => stack.unwind() }
 }
@@ -111,6 +113,20 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
   })
   stack.push(() => dispatcher.stop())
   return dispatcher
+}
+
+/** What was published to of late is in memory before the first request; a database that is slow keeps nobody waiting. */
+async function warmCache({ configCache, log }: Parts): Promise<void> {
+  const warming = configCache.warm().then(
+    (applications) => log.info({ applications }, 'cache.warmed'),
+    (error: unknown) => log.warn({ err: error }, 'cache.not-warmed'),
+  )
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, LIMITS.cacheWarmMaxMs)
+  })
+  await Promise.race([warming, late])
+  clearTimeout(timer)
 }
 
 function startTasks(parts: Parts, stack: Stack): void {
