@@ -1,13 +1,16 @@
+import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { Client } from '@temporalio/client'
-import { bundleWorkflowCode, DefaultLogger, type NativeConnection, Runtime, Worker, type WorkflowBundle } from '@temporalio/worker'
+import { DefaultLogger, type NativeConnection, Runtime, Worker, type WorkflowBundle } from '@temporalio/worker'
 import type { Logger } from 'pino'
 import type { Activities } from '../activities/index.ts'
 import { attachTaskQueue, deliverTaskQueue, FAN_OUT_TASK_QUEUE, type Lane } from '../domain/names.ts'
 import { leanWorkflowThreads } from './workflow-threads.ts'
 
 const FAILURE_CONVERTER_PATH = fileURLToPath(new URL('../workflows/failure-converter.ts', import.meta.url))
-const WORKFLOWS_PATH = fileURLToPath(new URL('../workflows/index.ts', import.meta.url))
+const BUNDLER_PATH = fileURLToPath(new URL('./workflow-bundler.ts', import.meta.url))
+const BUNDLE_MAX_BYTES = 67_108_864
 
 // Concurrency is sized explicitly. An endpoint's requests are bounded by the lanes' slots (activities/request-slots.ts).
 const WORKFLOW_TASKS = 60
@@ -42,10 +45,13 @@ export function createClient(connection: NativeConnection, namespace: string): C
   return new Client({ connection, namespace, dataConverter: { failureConverterPath: FAILURE_CONVERTER_PATH } })
 }
 
-/** Bundles the workflows for the isolate. Takes some seconds of CPU, once a process. */
-export function bundleWorkflows(): Promise<WorkflowBundle> {
-  const logger = new DefaultLogger('ERROR')
-  return bundleWorkflowCode({ workflowsPath: WORKFLOWS_PATH, failureConverterPath: FAILURE_CONVERTER_PATH, logger })
+/**
+ * Bundles the workflows for the sandboxes, in a process of its own. Takes some seconds of CPU.
+ * @throws with what the bundler said
+ */
+export async function bundleWorkflows(): Promise<WorkflowBundle> {
+  const { stdout } = await promisify(execFile)(process.execPath, [...process.execArgv, BUNDLER_PATH], { maxBuffer: BUNDLE_MAX_BYTES })
+  return { code: stdout }
 }
 
 export interface WorkerSet {
