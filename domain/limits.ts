@@ -152,6 +152,8 @@ export const LIMITS = {
   /** How long an answer serves beyond its time where no name server answers, and how long one is waited for then. */
   dnsStaleMs: 60_000,
   dnsStaleAfterMs: 1000,
+  /** TLS sessions of hosts that one lane can continue without a full handshake. */
+  tlsSessionsKept: 2000,
   /** Client certificates and authorities whose connections one lane keeps apart. */
   credentialPoolsPerLane: 500,
   /** Fetching a token, or asking for permission, within the time limit of the request. */

@@ -5,6 +5,7 @@ import type { AttemptOutcome } from '../domain/outcome.ts'
 import { INVALID_URL, type AddressGuard } from './address-guard.ts'
 import { createConnector, createGuardedConnector, createProxiedConnector } from './connector.ts'
 import { Exchange, type ResponseHeaders, type Settle } from './exchange.ts'
+import type { ConnectionUsage } from './idle-connections.ts'
 import { createInterruptions } from './interruptions.ts'
 import { createLanePools, type ConnectorWith, type LanePools, type Pool } from './pools.ts'
 
@@ -34,6 +35,8 @@ export interface OutgoingClient {
   post(lane: Lane, request: OutgoingRequest): Promise<AttemptOutcome>
   /** The same with `OPTIONS`. */
   options(lane: Lane, request: OutgoingRequest): Promise<Answer>
+  /** Of each lane; without what went to exempt URLs. */
+  usage(): Readonly<Record<Lane, ConnectionUsage>>
   /** Ends every request in flight as `interrupted` and closes all connections. */
   close(): Promise<void>
 }
@@ -53,7 +56,7 @@ export function createHttpClient(options: HttpClientOptions): OutgoingClient {
     egressProxy === undefined ? createGuardedConnector(guard, secureContext) : createProxiedConnector(guard, egressProxy, secureContext)
   const lanes = Object.fromEntries(LANES.map((lane) => [lane, createLanePools(connectorWith)])) as Record<Lane, LanePools>
   // Exempt URLs have connections of their own: one that was opened without the guard never carries a guarded request.
-  const exempt = createLanePools((secureContext) => createConnector(undefined, secureContext))
+  const exempt = createLanePools((secureContext) => createConnector(secureContext))
   const interruptions = createInterruptions()
   const places = new LRUCache<string, Place>({ max: PLACES_REMEMBERED })
   const placeOf = (text: string): Place => {
@@ -89,6 +92,7 @@ export function createHttpClient(options: HttpClientOptions): OutgoingClient {
     post: (lane, request) => new Promise((resolve) => send('POST', lane, request, resolve)),
     options: (lane, request) =>
       new Promise((resolve) => send('OPTIONS', lane, request, (outcome, headers) => resolve({ outcome, headers }))),
+    usage: () => Object.fromEntries(LANES.map((lane) => [lane, lanes[lane].usage()])) as Record<Lane, ConnectionUsage>,
     close: async () => {
       await Promise.all([...Object.values(lanes), exempt].map((pools) => pools.destroy()))
     },

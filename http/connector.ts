@@ -1,7 +1,7 @@
 import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { isIP, type LookupFunction, type Socket } from 'node:net'
-import type { SecureContext } from 'node:tls'
+import { TLSSocket, type SecureContext } from 'node:tls'
 import { LRUCache } from 'lru-cache'
 import { buildConnector } from 'undici'
 import { LIMITS } from '../domain/limits.ts'
@@ -9,26 +9,42 @@ import { BlockedAddressError, portOf, type AddressGuard } from './address-guard.
 
 type Target = Parameters<buildConnector.connector>[0]
 
-/** Connects without a guard. */
-export function createConnector(lookup?: LookupFunction, secureContext?: SecureContext): buildConnector.connector {
-  return buildConnector({
+/** TLS sessions by host and port, that later connections continue without a full handshake. */
+type TlsSessions = LRUCache<string, Buffer>
+
+const createSessions = (): TlsSessions => new LRUCache({ max: LIMITS.tlsSessionsKept })
+
+/** Connects without a guard. HTTP/1.1 only: docs/connection-pooling.md says why. */
+export function createConnector(
+  secureContext?: SecureContext,
+  lookup?: LookupFunction,
+  sessions = createSessions(),
+): buildConnector.connector {
+  const connect = buildConnector({
     timeout: LIMITS.connectTimeoutMs,
     allowH2: false,
+    maxCachedSessions: LIMITS.tlsSessionsKept,
     ...(lookup === undefined ? {} : { lookup }),
     ...(secureContext === undefined ? {} : { secureContext }),
   })
+  return (target, callback) => {
+    const socket: unknown = connect(target, callback)
+    // undici finds a session again as long as somebody holds it: by itself, until the next garbage collection.
+    if (socket instanceof TLSSocket) socket.on('session', (session) => sessions.set(target.host ?? target.hostname, session))
+  }
 }
 
 /** Connects to addresses that the guard allows and to no other. */
 export function createGuardedConnector(guard: AddressGuard, secureContext?: SecureContext): buildConnector.connector {
-  // A connector has one look-up, and remembers TLS sessions.
+  // A connector has one look-up.
   const byPort = new LRUCache<number, buildConnector.connector>({ max: 256 })
+  const sessions = createSessions()
   return (target, callback) => {
     const port = portOf(target)
     // `net.connect` asks no look-up for numeric hosts.
     const refusal = isIP(target.hostname) === 0 ? undefined : guard.checkAddress(target.hostname, port)
     if (refusal !== undefined) return callback(new BlockedAddressError(refusal), null)
-    const connect = byPort.get(port) ?? createConnector(guard.lookupFor(port), secureContext)
+    const connect = byPort.get(port) ?? createConnector(secureContext, guard.lookupFor(port), sessions)
     byPort.set(port, connect)
     connect(target, callback)
   }
@@ -46,7 +62,7 @@ class EgressProxyError extends Error {
  * @param proxyUrl `http://` or `https://`; a user name and password become `Proxy-Authorization`
  */
 export function createProxiedConnector(guard: AddressGuard, proxyUrl: URL, secureContext?: SecureContext): buildConnector.connector {
-  const secure = createConnector(undefined, secureContext)
+  const secure = createConnector(secureContext)
   return (target, callback) => {
     openTunnel(guard, proxyUrl, target).then(
       (httpSocket) => {

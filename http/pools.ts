@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache'
 import { Agent, type buildConnector } from 'undici'
 import type { TlsCredentials } from '../domain/endpoint-access.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { createIdleConnections, type IdleConnections } from './idle-connections.ts'
+import { createIdleConnections, type ConnectionUsage, type IdleConnections } from './idle-connections.ts'
 
 /** Connections that may carry each other's requests. */
 export interface Pool {
@@ -20,6 +20,7 @@ export interface LanePools {
    * @throws where OpenSSL does not take them
    */
   poolFor(credentials: TlsCredentials | null): Pool
+  usage(): ConnectionUsage
   /** Breaks all connections. */
   destroy(): Promise<void>
 }
@@ -53,6 +54,7 @@ export function createLanePools(connectorWith: ConnectorWith): LanePools {
       secured.set(credentials.key, pool)
       return pool
     },
+    usage: () => idle.usage(),
     async destroy() {
       const agents = [plain, ...secured.values()].map(({ agent }) => agent)
       await Promise.all([...agents, ...evicted].map((agent) => agent.destroy()))

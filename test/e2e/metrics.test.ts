@@ -35,6 +35,9 @@ test('Prometheus reads attempts, what is held back and breakers, and no label na
     )
     assert.match(text, /^tidings_attempt_duration_seconds_count \d+$/m)
     assert.match(text, /^tidings_held_total\{reason="the circuit breaker is open"\} 1$/m)
+    assert.match(text, /^tidings_requests_total\{lane="fast"\} [1-9]\d*$/m)
+    assert.match(text, /^tidings_connections_opened_total\{lane="fast",handshake="none"\} [1-9]\d*$/m)
+    assert.match(text, /^tidings_connections_open\{lane="fast"\} \d+$/m)
     for (const { id } of endpoints) assert.ok(!text.includes(id))
     assert.equal((await fetch(`http://127.0.0.1:${port}/`)).status, 404)
   } finally {
