@@ -150,7 +150,7 @@ export const LIMITS = {
   dnsKeptMaxMs: 300_000,
   /** The same for answers of the system, which name no time to live, and for failures: shorter than the first delay of a retry. */
   dnsSystemKeptMs: 10_000,
-  dnsFailureKeptMs: 1000,
+  dnsFailureKeptMs: 500,
   /** How long an answer serves beyond its time where no name server answers, and how long one is waited for then. */
   dnsStaleMs: 60_000,
   dnsStaleAfterMs: 1000,

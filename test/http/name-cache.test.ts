@@ -119,7 +119,7 @@ test('where nothing listens at an address of a name the next one is tried', asyn
   assert.deepEqual(reached, [OPENED, OPENED])
 })
 
-test('a name without addresses is asked for again when a second is over', async (t) => {
+test('a name without addresses is asked for again when half a second is over', async (t) => {
   const { dns, resolve, pass } = await startNames(t, (_name, earlier) => (earlier === 0 ? [] : [OPENED]), 300)
   await assert.rejects(resolve('new.test'), { code: 'ENOTFOUND' })
   await assert.rejects(resolve('new.test'), { code: 'ENOTFOUND' })
