@@ -140,8 +140,22 @@ export const LIMITS = {
   endpointInFlightPerWorker: 10,
   connectionsPerHost: 10,
   requestsInFlightPerLane: 100,
+  /** Connections of one lane that are open before they are needed, one for each of the hosts with the most requests. */
+  connectionsKeptWarm: 10,
   connectionIdleMs: 60_000,
   connectionLifetimeMs: 300_000,
+  /** Answers of name servers: names, and addresses of each of IPv4 and IPv6, that one process keeps, and for how long at most. */
+  dnsNamesKept: 10_000,
+  dnsAddressesPerFamily: 8,
+  dnsKeptMaxMs: 300_000,
+  /** The same for answers of the system, which name no time to live, and for failures: shorter than the first delay of a retry. */
+  dnsSystemKeptMs: 10_000,
+  dnsFailureKeptMs: 500,
+  /** How long an answer serves beyond its time where no name server answers, and how long one is waited for then. */
+  dnsStaleMs: 60_000,
+  dnsStaleAfterMs: 1000,
+  /** TLS sessions, one for each host, that one process can continue without a full handshake. */
+  tlsSessionsKept: 5000,
   /** Client certificates and authorities whose connections one lane keeps apart. */
   credentialPoolsPerLane: 500,
   /** Fetching a token, or asking for permission, within the time limit of the request. */

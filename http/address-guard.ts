@@ -1,6 +1,7 @@
 import { isIP, type LookupFunction } from 'node:net'
 import { createAddressCheck, refusedName, type AddressCheck } from './public-address.ts'
-import { createResolve, type Resolve } from './resolve.ts'
+import type { Resolve } from './name-cache.ts'
+import { createResolve } from './resolve.ts'
 
 export interface AddressGuardOptions {
   /** CIDRs (or single addresses) that may be reached besides public ones, on every port. */
@@ -22,7 +23,7 @@ export interface AddressGuard {
   /** The reason why this numeric address may not be reached. Node connects to one without a look-up, so connectors ask here. */
   checkAddress(address: string, port: number): string | undefined
   /**
-   * Resolves a name once and gives only addresses that may be reached on this port.
+   * Resolves a name once, from memory where its time to live allows, and gives only addresses that may be reached on this port.
    * @throws {BlockedAddressError} where there is none among those that the name has
    */
   addressesOf(hostname: string, port: number): Promise<readonly string[]>

@@ -3,8 +3,9 @@ import type { EndpointAccess, TlsCredentials } from '../domain/endpoint-access.t
 import { LANES, type Lane } from '../domain/names.ts'
 import type { AttemptOutcome } from '../domain/outcome.ts'
 import { INVALID_URL, type AddressGuard } from './address-guard.ts'
-import { createConnector, createGuardedConnector, createProxiedConnector } from './connector.ts'
+import { createConnector, createGuardedConnector, createProxiedConnector, createTlsSessions } from './connector.ts'
 import { Exchange, type ResponseHeaders, type Settle } from './exchange.ts'
+import type { ConnectionUsage } from './idle-connections.ts'
 import { createInterruptions } from './interruptions.ts'
 import { createLanePools, type ConnectorWith, type LanePools, type Pool } from './pools.ts'
 
@@ -34,6 +35,8 @@ export interface OutgoingClient {
   post(lane: Lane, request: OutgoingRequest): Promise<AttemptOutcome>
   /** The same with `OPTIONS`. */
   options(lane: Lane, request: OutgoingRequest): Promise<Answer>
+  /** Of each lane; without what went to exempt URLs. */
+  usage(): Readonly<Record<Lane, ConnectionUsage>>
   /** Ends every request in flight as `interrupted` and closes all connections. */
   close(): Promise<void>
 }
@@ -49,11 +52,14 @@ export interface HttpClientOptions {
 /** A client with connections of their own for each lane, so that slow endpoints hold none that fast ones want. */
 export function createHttpClient(options: HttpClientOptions): OutgoingClient {
   const { guard, requestTimeoutMs, egressProxy } = options
-  const connectorWith: ConnectorWith = (secureContext) =>
-    egressProxy === undefined ? createGuardedConnector(guard, secureContext) : createProxiedConnector(guard, egressProxy, secureContext)
+  const sessions = createTlsSessions()
+  const connectorWith: ConnectorWith = (secureContext) => {
+    const parts = { guard, secureContext, hold: sessions.holder() }
+    return egressProxy === undefined ? createGuardedConnector(parts) : createProxiedConnector(egressProxy, parts)
+  }
   const lanes = Object.fromEntries(LANES.map((lane) => [lane, createLanePools(connectorWith)])) as Record<Lane, LanePools>
   // Exempt URLs have connections of their own: one that was opened without the guard never carries a guarded request.
-  const exempt = createLanePools((secureContext) => createConnector(undefined, secureContext))
+  const exempt = createLanePools((secureContext) => createConnector({ secureContext, hold: sessions.holder() }))
   const interruptions = createInterruptions()
   const places = new LRUCache<string, Place>({ max: PLACES_REMEMBERED })
   const placeOf = (text: string): Place => {
@@ -80,6 +86,7 @@ export function createHttpClient(options: HttpClientOptions): OutgoingClient {
       request.mayStart,
     )
     pool.idle.begin(place)
+    pool.warm.begin(place)
     interruptions.watch(exchange, request.signal)
     if (request.signal?.aborted === true) return exchange.interrupt()
     pool.agent.dispatch({ origin, path, method, headers: request.headers, body: request.body }, exchange)
@@ -89,6 +96,7 @@ export function createHttpClient(options: HttpClientOptions): OutgoingClient {
     post: (lane, request) => new Promise((resolve) => send('POST', lane, request, resolve)),
     options: (lane, request) =>
       new Promise((resolve) => send('OPTIONS', lane, request, (outcome, headers) => resolve({ outcome, headers }))),
+    usage: () => Object.fromEntries(LANES.map((lane) => [lane, lanes[lane].usage()])) as Record<Lane, ConnectionUsage>,
     close: async () => {
       await Promise.all([...Object.values(lanes), exempt].map((pools) => pools.destroy()))
     },

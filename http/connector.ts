@@ -1,7 +1,7 @@
 import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { isIP, type LookupFunction, type Socket } from 'node:net'
-import type { SecureContext } from 'node:tls'
+import { TLSSocket, type SecureContext } from 'node:tls'
 import { LRUCache } from 'lru-cache'
 import { buildConnector } from 'undici'
 import { LIMITS } from '../domain/limits.ts'
@@ -9,26 +9,64 @@ import { BlockedAddressError, portOf, type AddressGuard } from './address-guard.
 
 type Target = Parameters<buildConnector.connector>[0]
 
-/** Connects without a guard. */
-export function createConnector(lookup?: LookupFunction, secureContext?: SecureContext): buildConnector.connector {
-  return buildConnector({
+/** Holds the last TLS session of each host, for later connections to continue without a full handshake. */
+export interface TlsSessions {
+  /** @returns what holds those of one connector, which continues no other's */
+  holder(): HoldSession
+}
+
+type HoldSession = (host: string, session: Buffer) => void
+
+export function createTlsSessions(): TlsSessions {
+  const sessions = new LRUCache<string, Buffer>({ max: LIMITS.tlsSessionsKept })
+  let holders = 0
+  return {
+    holder: () => {
+      const holder = holders++
+      return (host, session) => void sessions.set(`${holder} ${host}`, session)
+    },
+  }
+}
+
+interface ConnectorOptions {
+  /** Absent: no client certificate, and the well-known authorities. */
+  readonly secureContext?: SecureContext | undefined
+  readonly lookup?: LookupFunction
+  readonly hold: HoldSession
+}
+
+/** Connects without a guard. HTTP/1.1 only: docs/connection-pooling.md says why. */
+export function createConnector({ secureContext, lookup, hold }: ConnectorOptions): buildConnector.connector {
+  const connect = buildConnector({
     timeout: LIMITS.connectTimeoutMs,
     allowH2: false,
+    maxCachedSessions: LIMITS.tlsSessionsKept,
     ...(lookup === undefined ? {} : { lookup }),
     ...(secureContext === undefined ? {} : { secureContext }),
   })
+  return (target, callback) => {
+    const socket: unknown = connect(target, callback)
+    // undici finds a session again as long as somebody holds it: by itself, until the next garbage collection.
+    if (socket instanceof TLSSocket) socket.on('session', (session) => hold(target.host ?? target.hostname, session))
+  }
+}
+
+interface GuardedOptions {
+  readonly guard: AddressGuard
+  readonly secureContext: SecureContext | undefined
+  readonly hold: HoldSession
 }
 
 /** Connects to addresses that the guard allows and to no other. */
-export function createGuardedConnector(guard: AddressGuard, secureContext?: SecureContext): buildConnector.connector {
-  // A connector has one look-up, and remembers TLS sessions.
+export function createGuardedConnector({ guard, secureContext, hold }: GuardedOptions): buildConnector.connector {
+  // A connector has one look-up.
   const byPort = new LRUCache<number, buildConnector.connector>({ max: 256 })
   return (target, callback) => {
     const port = portOf(target)
     // `net.connect` asks no look-up for numeric hosts.
     const refusal = isIP(target.hostname) === 0 ? undefined : guard.checkAddress(target.hostname, port)
     if (refusal !== undefined) return callback(new BlockedAddressError(refusal), null)
-    const connect = byPort.get(port) ?? createConnector(guard.lookupFor(port), secureContext)
+    const connect = byPort.get(port) ?? createConnector({ secureContext, lookup: guard.lookupFor(port), hold })
     byPort.set(port, connect)
     connect(target, callback)
   }
@@ -45,8 +83,8 @@ class EgressProxyError extends Error {
  * could resolve the name to another one. TLS is between this process and the endpoint.
  * @param proxyUrl `http://` or `https://`; a user name and password become `Proxy-Authorization`
  */
-export function createProxiedConnector(guard: AddressGuard, proxyUrl: URL, secureContext?: SecureContext): buildConnector.connector {
-  const secure = createConnector(undefined, secureContext)
+export function createProxiedConnector(proxyUrl: URL, { guard, secureContext, hold }: GuardedOptions): buildConnector.connector {
+  const secure = createConnector({ secureContext, hold })
   return (target, callback) => {
     openTunnel(guard, proxyUrl, target).then(
       (httpSocket) => {

@@ -1,5 +1,17 @@
 import type { buildConnector } from 'undici'
 import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+
+/** How much of a TLS handshake a connection took: `resumed` continued an earlier session. */
+export type Handshake = 'none' | 'full' | 'resumed'
+
+/** What connections have been used for, since the process began. */
+export interface ConnectionUsage {
+  readonly requests: number
+  readonly opened: Readonly<Record<Handshake, number>>
+  /** Open now. */
+  readonly open: number
+}
 
 /** Bounds the connections that are kept open over all hosts, which undici does not. */
 export interface IdleConnections {
@@ -9,6 +21,7 @@ export interface IdleConnections {
   end(origin: string): void
   /** The same connector, its connections counted. @param prefix in front of its origins */
   counted(connect: buildConnector.connector, prefix: string): buildConnector.connector
+  usage(): ConnectionUsage
 }
 
 interface OriginState {
@@ -23,6 +36,8 @@ interface OriginState {
 export function createIdleConnections(max: number): IdleConnections {
   // In the order of last use: the first is the one used longest ago.
   const origins = new Map<string, OriginState>()
+  const openedBy = { none: 0, full: 0, resumed: 0 }
+  let requests = 0
   let open = 0
 
   const closed = (origin: string, state: OriginState, socket: Socket): void => {
@@ -33,6 +48,7 @@ export function createIdleConnections(max: number): IdleConnections {
   const opened = (origin: string, socket: Socket): void => {
     const state = stateOf(origins, origin)
     state.sockets.add(socket)
+    openedBy[handshakeOf(socket)]++
     open++
     socket.once('close', () => closed(origin, state, socket))
     if (open > max) closeIdle()
@@ -52,6 +68,7 @@ export function createIdleConnections(max: number): IdleConnections {
     begin: (origin) => {
       const state = stateOf(origins, origin)
       state.inFlight++
+      requests++
       origins.delete(origin)
       origins.set(origin, state)
     },
@@ -67,7 +84,13 @@ export function createIdleConnections(max: number): IdleConnections {
         callback(...result)
       })
     },
+    usage: () => ({ requests, opened: { ...openedBy }, open }),
   }
+}
+
+function handshakeOf(socket: Socket): Handshake {
+  if (!(socket instanceof TLSSocket)) return 'none'
+  return socket.isSessionReused() ? 'resumed' : 'full'
 }
 
 function stateOf(origins: Map<string, OriginState>, origin: string): OriginState {

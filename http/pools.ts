@@ -3,13 +3,15 @@ import { LRUCache } from 'lru-cache'
 import { Agent, type buildConnector } from 'undici'
 import type { TlsCredentials } from '../domain/endpoint-access.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { createIdleConnections, type IdleConnections } from './idle-connections.ts'
+import { createIdleConnections, type ConnectionUsage, type IdleConnections } from './idle-connections.ts'
+import { createWarmConnections, type WarmConnections } from './warm-connections.ts'
 
 /** Connections that may carry each other's requests. */
 export interface Pool {
   readonly agent: Agent
   readonly idle: IdleConnections
-  /** In front of an origin: what `idle` knows it by. */
+  readonly warm: WarmConnections
+  /** In front of an origin: what `idle` and `warm` know it by. */
   readonly prefix: string
 }
 
@@ -20,6 +22,7 @@ export interface LanePools {
    * @throws where OpenSSL does not take them
    */
   poolFor(credentials: TlsCredentials | null): Pool
+  usage(): ConnectionUsage
   /** Breaks all connections. */
   destroy(): Promise<void>
 }
@@ -33,7 +36,8 @@ export type ConnectorWith = (secureContext: SecureContext | undefined) => buildC
  */
 export function createLanePools(connectorWith: ConnectorWith): LanePools {
   const idle = createIdleConnections(LIMITS.requestsInFlightPerLane)
-  const plain = createPool(connectorWith(undefined), idle, '')
+  const warm = createWarmConnections(LIMITS.connectionsKeptWarm)
+  const plain = createPool(connectorWith(undefined), { idle, warm, prefix: '' })
   const evicted = new Set<Agent>()
   const close = async (agent: Agent): Promise<void> => {
     evicted.add(agent)
@@ -49,11 +53,13 @@ export function createLanePools(connectorWith: ConnectorWith): LanePools {
       if (credentials === null) return plain
       const known = secured.get(credentials.key)
       if (known !== undefined) return known
-      const pool = createPool(connectorWith(contextOf(credentials)), idle, `${credentials.key} `)
+      const pool = createPool(connectorWith(contextOf(credentials)), { idle, warm, prefix: `${credentials.key} ` })
       secured.set(credentials.key, pool)
       return pool
     },
+    usage: () => idle.usage(),
     async destroy() {
+      warm.stop()
       const agents = [plain, ...secured.values()].map(({ agent }) => agent)
       await Promise.all([...agents, ...evicted].map((agent) => agent.destroy()))
     },
@@ -72,9 +78,10 @@ function contextOf({ certificate, privateKey, caCertificate }: TlsCredentials): 
  * for a host is not used: it would count requests that hang, which must not keep the host's other endpoints waiting. Requests
  * in flight are bounded by the callers' slots (activities/request-slots.ts), idle connections by `idle`.
  */
-function createPool(connect: buildConnector.connector, idle: IdleConnections, prefix: string): Pool {
+function createPool(connect: buildConnector.connector, parts: Omit<Pool, 'agent'>): Pool {
+  const { idle, warm, prefix } = parts
   const agent = new Agent({
-    connect: idle.counted(connect, prefix),
+    connect: warm.reserved(idle.counted(connect, prefix), prefix),
     pipelining: 1,
     allowH2: false,
     keepAliveTimeout: LIMITS.connectionIdleMs,
@@ -85,7 +92,7 @@ function createPool(connect: buildConnector.connector, idle: IdleConnections, pr
     headersTimeout: 0,
     bodyTimeout: 0,
   })
-  return { agent, idle, prefix }
+  return { agent, ...parts }
 }
 
 const REQUESTS_PER_CONNECTION = 1000

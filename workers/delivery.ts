@@ -56,6 +56,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
   })
   const http = createHttpClient({ guard, requestTimeoutMs: config.requestTimeoutMs, egressProxy: config.egressProxy })
   stack.push(() => http.close())
+  options.metrics.connections(http)
   const stopping = new AbortController()
   const processId = randomBytes(6).toString('hex')
   const activities = createActivities({

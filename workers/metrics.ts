@@ -6,6 +6,7 @@ import type { Admission } from '../activities/admission.ts'
 import type { AttemptOutcome } from '../domain/outcome.ts'
 import { LATENCY_BOUNDS_MS } from '../domain/health.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
+import type { OutgoingClient } from '../http/client.ts'
 import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { EndpointStates } from '../storage/endpoint-states.ts'
 
@@ -15,6 +16,8 @@ export interface Metrics {
   counted(health: EndpointHealth): EndpointHealth
   /** Counts what may not be sent. */
   held(admission: Admission): Admission
+  /** Tells how connections of this process are used. */
+  connections(client: Pick<OutgoingClient, 'usage'>): void
   /** The text that Prometheus reads. */
   text(): Promise<string>
 }
@@ -73,8 +76,45 @@ export function createMetrics({ states, configCache }: { states: EndpointStates;
         })
       },
     }),
+    connections: (client) => exposeConnections(registry, client),
     text: () => registry.metrics(),
   }
+}
+
+/** Read when Prometheus asks: counting for it at every request would be work for nothing. */
+function exposeConnections(registry: Registry, client: Pick<OutgoingClient, 'usage'>): void {
+  const registers = [registry]
+  new Counter({
+    name: 'tidings_requests_total',
+    help: 'Requests by lane, those for tokens and permissions too',
+    labelNames: ['lane'],
+    registers,
+    collect() {
+      this.reset()
+      for (const [lane, { requests }] of Object.entries(client.usage())) this.inc({ lane }, requests)
+    },
+  })
+  new Counter({
+    name: 'tidings_connections_opened_total',
+    help: 'Connections opened by lane and TLS handshake: none, full, resumed (an earlier session continued)',
+    labelNames: ['lane', 'handshake'],
+    registers,
+    collect() {
+      this.reset()
+      for (const [lane, { opened }] of Object.entries(client.usage())) {
+        for (const [handshake, count] of Object.entries(opened)) this.inc({ lane, handshake }, count)
+      }
+    },
+  })
+  new Gauge({
+    name: 'tidings_connections_open',
+    help: 'Connections open by lane',
+    labelNames: ['lane'],
+    registers,
+    collect() {
+      for (const [lane, { open }] of Object.entries(client.usage())) this.set({ lane }, open)
+    },
+  })
 }
 
 /** Every process has the states of all endpoints in memory. */

@@ -37,6 +37,9 @@ test('Prometheus reads attempts, what is held back and breakers, and no label na
     assert.match(text, /^tidings_held_total\{reason="the circuit breaker is open"\} 1$/m)
     assert.match(text, /^tidings_cache_requests_total\{cache="endpoints",result="hit"\} [1-9]/m)
     assert.match(text, /^tidings_cache_bytes\{cache="endpoints"\} [1-9]/m)
+    assert.match(text, /^tidings_requests_total\{lane="fast"\} [1-9]\d*$/m)
+    assert.match(text, /^tidings_connections_opened_total\{lane="fast",handshake="none"\} [1-9]\d*$/m)
+    assert.match(text, /^tidings_connections_open\{lane="fast"\} \d+$/m)
     for (const { id } of endpoints) assert.ok(!text.includes(id))
     assert.equal((await fetch(`http://127.0.0.1:${port}/`)).status, 404)
   } finally {

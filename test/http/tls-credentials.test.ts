@@ -2,8 +2,10 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
-import type { TLSSocket } from 'node:tls'
+import type { SecureVersion, TLSSocket } from 'node:tls'
 import { test, type TestContext } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import type { EndpointAccess } from '../../domain/endpoint-access.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { createAddressGuard, type AddressGuardOptions } from '../../http/address-guard.ts'
@@ -25,7 +27,10 @@ interface Secured {
 }
 
 /** Takes only clients with a certificate of the authority. */
-async function startSecured(t: TestContext, options: { requestCert: boolean } = { requestCert: true }): Promise<Secured> {
+async function startSecured(
+  t: TestContext,
+  options: { requestCert: boolean; maxVersion?: SecureVersion } = { requestCert: true },
+): Promise<Secured> {
   const requests: Secured['requests'] = []
   const tls = {
     cert: serverCertificate.certificate,
@@ -57,7 +62,9 @@ function startClient(t: TestContext, options: Partial<AddressGuardOptions> = {},
   const guard = createAddressGuard({ allowSubnets: ['127.0.0.1'], requireHttps: false, ...options })
   const client = createHttpClient({ guard, requestTimeoutMs: 5000, egressProxy })
   t.after(() => client.close())
-  return (url: string, access: EndpointAccess | null) => client.post('fast', { url, headers: {}, body: '{}', timeoutMs: 5000, access })
+  const send = (url: string, access: EndpointAccess | null) =>
+    client.post('fast', { url, headers: {}, body: '{}', timeoutMs: 5000, access })
+  return Object.assign(send, { usage: () => client.usage().fast })
 }
 
 test('the client certificate is shown, and the certificate of the server held against the authorities of the endpoint', async (t) => {
@@ -122,6 +129,22 @@ test('through the egress proxy TLS is between this process and the endpoint, its
   assert.equal((await send(`https://127.0.0.1:${port}/`, accessWith(clientOne))).kind, 'delivered')
   assert.equal(requests[0]?.subject, 'client one')
 })
+
+for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+  test(`a later connection continues the ${maxVersion} session of an earlier one, also when memory was cleaned up between`, async (t) => {
+    const { server, port } = await startSecured(t, { requestCert: false, maxVersion })
+    server.prependListener('request', (_request, response) => void response.setHeader('connection', 'close'))
+    setFlagsFromString('--expose-gc')
+    const collectGarbage = runInNewContext('gc') as () => void
+    const send = startClient(t)
+    for (let i = 0; i < 3; i++) {
+      assert.equal((await send(`https://127.0.0.1:${port}/`, accessWith(null))).kind, 'delivered')
+      collectGarbage()
+      await new Promise(setImmediate)
+    }
+    assert.deepEqual(send.usage().opened, { none: 0, full: 1, resumed: 2 })
+  })
+}
 
 test('the connections of credentials that others have displaced are closed, and a request under way on them is answered', async (t) => {
   const { server, port, requests } = await startSecured(t)
