@@ -30,6 +30,8 @@ const cipher = createCipher('a key for benchmarks, 32 characters or more')
 const log = pino({ level: 'silent' })
 const idOf = (n: number) => `app_${String(n).padStart(27, '0')}`
 
+let over = false
+
 /** Processes that share one stream of requests, each of which goes to one of them. */
 interface Variant {
   readonly name: string
@@ -51,6 +53,7 @@ async function main(): Promise<void> {
     const variants = rates.flatMap((rate) => variantsOf(rate, pool, redis?.url))
     await measure(variants)
   } finally {
+    over = true
     await redis?.stop()
     await pool.end()
     await postgres.stop()
@@ -119,7 +122,11 @@ async function measure(variants: readonly Variant[]): Promise<void> {
 
 function askAll(variants: readonly Variant[], turn: number, appId: string): void {
   for (const { caches } of variants) {
-    caches[turn % caches.length]!.endpoints(appId).catch((error: unknown) => process.stderr.write(`${String(error)}\n`))
+    const asking = caches[turn % caches.length]!.endpoints(appId)
+    asking.catch((error: unknown) => {
+      // What is under way at the end is not waited for.
+      if (!over) process.stderr.write(`${String(error)}\n`)
+    })
   }
 }
 
