@@ -6,13 +6,15 @@ import { buildPayload } from './payload.ts'
 import { loadAverage, sampleCpu, type ProcessGroup } from './process-groups.ts'
 import { publishAll, type Publisher } from './publisher.ts'
 import { cpuBetween, observeQuiet, observeRecovery } from './observe.ts'
-import type { Result } from './result.ts'
+import type { Peer, Result } from './result.ts'
 import { measureLateness } from './retry.ts'
 import type { Behaviour, Scenario } from './scenarios.ts'
 import type { Sink } from './sink.ts'
 import { distributionOf, rounded } from './statistics.ts'
 
 export interface Bench {
+  /** What is measured: `tidings`, or `relay` (`relay.ts`). */
+  readonly peer: Peer
   readonly publisher: Publisher
   readonly sink: Sink
   /** Of the service. */
@@ -58,7 +60,7 @@ export async function execute(bench: Bench, scenario: Scenario, rep: number): Pr
     const cpu = cpuBetween(before, sampleCpu(groups), SELF)
     await delay(LATE_MS)
     return {
-      ...{ peer: 'tidings', scenario: scenario.name, rep, start },
+      ...{ peer: bench.peer, scenario: scenario.name, rep, start },
       ...describeLoad(scenario, published, publishedMs - startMs),
       ...describeArrivals(scenario, ledger, published, startMs),
       ...{ timed_out: timedOut, hang_peak: total(ledger, 'hangingPeak'), ...cpu, load1_max: load.max() },

@@ -4,13 +4,14 @@ import { describe, runCommand } from '../cli/command.ts'
 import { CommandFailure, reasonOf } from '../cli/failure.ts'
 import { createProgress, type Progress } from '../cli/progress.ts'
 import { createCleanup, stopRequested, type Cleanup } from '../cli/stopping.ts'
-import { execute } from './driver.ts'
+import { execute, type Bench } from './driver.ts'
 import { HELP, readBenchOptions, type BenchOptions } from './options.ts'
 import { startOwnService, type Target } from './own-service.ts'
 import { createPublisher } from './publisher.ts'
+import { startRelay } from './relay.ts'
 import type { Result } from './result.ts'
-import { scenarioOf } from './scenarios.ts'
-import { startSink } from './sink.ts'
+import { RELAYED, scenarioOf } from './scenarios.ts'
+import { startSink, type Sink } from './sink.ts'
 import { tables } from './table.ts'
 
 const SETTLE_MS = 2000
@@ -40,19 +41,35 @@ async function measure(options: BenchOptions, cleanup: Cleanup, progress: Progre
   cleanup.add(() => publisher.close())
   const sink = await startSink()
   cleanup.add(() => sink.stop())
-  const bench = { publisher, sink, groups: target.groups, databaseUrl: target.databaseUrl }
+  const service: Bench = { peer: 'tidings', publisher, sink, groups: target.groups, databaseUrl: target.databaseUrl }
+  const relayed = options.scenarios.some((name) => RELAYED.includes(name)) && options.relay
+  const relay = relayed ? await startRelayBench(sink, cleanup) : undefined
+  const run = async (bench: Bench, name: string, rep: number) => {
+    const running = execute(bench, scenarioOf(name, options.retry), rep)
+    running.catch(() => undefined)
+    const text = `${name}${bench.peer === 'relay' ? ' of the bare relay' : ''}, repetition ${rep} of ${options.repetitions}`
+    const result = await progress.step(text, () => Promise.race([running, died]))
+    results.push(result)
+    progress.say(brief(result))
+    if (options.out !== undefined) append(options.out, result)
+    await delay(SETTLE_MS)
+  }
   for (let rep = 1; rep <= options.repetitions; rep++) {
     for (const name of options.scenarios) {
-      const running = execute(bench, scenarioOf(name, options.retry), rep)
-      running.catch(() => undefined)
-      const result = await progress.step(`${name}, repetition ${rep} of ${options.repetitions}`, () => Promise.race([running, died]))
-      results.push(result)
-      progress.say(brief(result))
-      if (options.out !== undefined) append(options.out, result)
-      await delay(SETTLE_MS)
+      await run(service, name, rep)
+      // Right after: the machine is what it was, as far as it can be.
+      if (relay !== undefined && RELAYED.includes(name)) await run(relay, name, rep)
     }
   }
   return undefined
+}
+
+async function startRelayBench(sink: Sink, cleanup: Cleanup): Promise<Bench> {
+  const relay = await startRelay()
+  cleanup.add(() => relay.stop())
+  const publisher = createPublisher(relay.url, 'none')
+  cleanup.add(() => publisher.close())
+  return { peer: 'relay', publisher, sink, groups: relay.groups, databaseUrl: undefined }
 }
 
 async function findTarget(options: BenchOptions, cleanup: Cleanup, progress: Progress): Promise<{ target: Target; died: Promise<never> }> {

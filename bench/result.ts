@@ -1,11 +1,14 @@
 import type { Distribution } from './statistics.ts'
 
+/** Whose figures they are: the service's, or those of a bare relay (`relay.ts`). */
+export type Peer = 'tidings' | 'relay'
+
 /**
  * One run of one scenario: a line of the JSON file. Names and meanings are those of the Go harness, whose `summary` reads these
  * lines too. Latency, lost, duplicated and deliveries/s are of the endpoints that are not down.
  */
 export interface Result {
-  readonly peer: string
+  readonly peer: Peer
   readonly scenario: string
   readonly rep: number
   readonly start: string

@@ -1,4 +1,5 @@
 import type { Result } from './result.ts'
+import { ratiosToRelay, type Ratio } from './ratios.ts'
 import { medianOf, spreadOf } from './statistics.ts'
 
 const BAR_WIDTH = 60
@@ -6,7 +7,7 @@ const BAR_WIDTH = 60
 type Column = readonly [heading: string, value: (result: Result) => number]
 
 const RATES: readonly Column[] = [
-  ['accepted/s', (result) => result.accepted_per_s],
+  ['events/s', (result) => result.accepted_per_s],
   ['deliveries/s', (result) => result.deliveries_per_s],
   ['p50 ms', (result) => result.latency.p50_ms],
   ['p99 ms', (result) => result.latency.p99_ms],
@@ -86,10 +87,13 @@ function plot({ scenario, rep, recovery }: Result): string {
 
 /** Markdown tables: what was measured, and how late retries were. Cells are min/median/max of the repetitions. */
 export function tables(results: readonly Result[]): string {
-  const shown = results.filter(({ scenario }) => scenario !== 'S0')
-  const groups = [...new Set(shown.flatMap(({ cpu_s: cpu }) => Object.keys(cpu)))]
+  const all = results.filter(({ scenario }) => scenario !== 'S0')
+  const shown = all.filter(({ peer }) => peer === 'tidings')
+  const groups = [...new Set(all.flatMap(({ cpu_s: cpu }) => Object.keys(cpu)))]
   const cpu = groups.map((name): Column => [`CPU s ${name}`, (result) => result.cpu_s[name] ?? 0])
-  const parts = [table(shown, [...RATES, ...cpu, ...COSTS])]
+  const parts = [table(all, [...RATES, ...cpu, ...COSTS])]
+  const ratios = ratiosToRelay(all)
+  if (ratios.length > 0) parts.push(ratioTable(ratios))
   if (shown.some(({ requests, delivered, unhealthy_hits: hits }) => requests < delivered || hits > 0)) parts.push(table(shown, REQUESTS))
   const costs = deliveryCosts(shown)
   if (costs !== undefined) parts.push(costs)
@@ -107,12 +111,26 @@ export function tables(results: readonly Result[]): string {
 }
 
 function table(results: readonly Result[], columns: readonly Column[]): string {
-  const scenarios = [...new Set(results.map(({ scenario }) => scenario))]
   const rows = [['scenario', ...columns.map(([heading]) => heading)]]
-  for (const scenario of scenarios) {
-    const some = results.filter((result) => result.scenario === scenario)
-    rows.push([scenario, ...columns.map(([, value]) => spreadOf(some.map(value)))])
+  for (const title of new Set(results.map(titleOf))) {
+    const some = results.filter((result) => titleOf(result) === title)
+    rows.push([title, ...columns.map(([, value]) => spreadOf(some.map(value)))])
   }
+  return markdown(rows)
+}
+
+function titleOf({ scenario, peer }: Result): string {
+  return peer === 'relay' ? `${scenario}, bare relay` : scenario
+}
+
+/** The ratios of the repetitions to those of the bare relay. */
+function ratioTable(ratios: readonly Ratio[]): string {
+  const rows = ratios.map(({ scenario, events, deliveries, p50 }) => [scenario, ...[events, deliveries, p50].map(spreadOf)])
+  return markdown([['of the bare relay', 'events/s', 'deliveries/s', 'p50'], ...rows])
+}
+
+/** @param rows the heading first */
+export function markdown(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)))
   const line = (cells: readonly string[]) => `| ${cells.map((cell, i) => cell.padEnd(widths[i]!)).join(' | ')} |`
   const [head, ...body] = rows.map(line)
