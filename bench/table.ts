@@ -16,7 +16,8 @@ const RATES: readonly Column[] = [
   ['errors', (result) => result.publish_errors],
 ]
 
-const COSTS: readonly Column[] = [
+const MACHINE: readonly Column[] = [
+  ['CPU ms a delivery', (result) => (result.cpu_s_total * 1000) / Math.max(1, result.delivered)],
   ['CPU s others', (result) => result.other_cpu_s],
   ['load', (result) => result.load1_max],
 ]
@@ -77,6 +78,21 @@ const RECOVERY: readonly Column[] = [
   ...QUIET_GROUPS.map((name): Column => [`most CPU ${name}`, ({ recovery }) => recovery?.cpu_max[name] ?? 0]),
 ]
 
+/** What the service used, by process group, and its Postgres where it is known. */
+function costs(results: readonly Result[]): Column[] {
+  const groups = [...new Set(results.flatMap(({ cpu_s: cpu }) => Object.keys(cpu)))]
+  const cpu = groups.map((name): Column => [`CPU s ${name}`, (result) => result.cpu_s[name] ?? 0])
+  const memory = [...new Set(results.flatMap(({ rss_mb: rss }) => Object.keys(rss)))]
+  const rss = memory.map((name): Column => [`MB ${name}`, (result) => result.rss_mb[name] ?? 0])
+  const counted = results.some(({ database }) => database?.statements_per_delivery !== undefined)
+  const per = counted
+    ? (['statements', ({ database }: Result) => database?.statements_per_delivery ?? 0] as const)
+    : (['transactions', ({ database }: Result) => database?.transactions_per_delivery ?? 0] as const)
+  const written: Column = ['WAL bytes a delivery', ({ database }) => database?.wal_bytes_per_delivery ?? 0]
+  const database: Column[] = results.some((result) => result.database !== undefined) ? [[`${per[0]} a delivery`, per[1]], written] : []
+  return [...cpu, ...rss, ...database]
+}
+
 /** Arrivals of each second as a bar. */
 function plot({ scenario, rep, recovery }: Result): string {
   const perS = recovery?.per_s ?? []
@@ -89,14 +105,12 @@ function plot({ scenario, rep, recovery }: Result): string {
 export function tables(results: readonly Result[]): string {
   const all = results.filter(({ scenario }) => scenario !== 'S0')
   const shown = all.filter(({ peer }) => peer === 'tidings')
-  const groups = [...new Set(all.flatMap(({ cpu_s: cpu }) => Object.keys(cpu)))]
-  const cpu = groups.map((name): Column => [`CPU s ${name}`, (result) => result.cpu_s[name] ?? 0])
-  const parts = [table(all, [...RATES, ...cpu, ...COSTS])]
+  const parts = [table(all, [...RATES, ...MACHINE]), table(shown, costs(shown))]
   const ratios = ratiosToRelay(all)
   if (ratios.length > 0) parts.push(ratioTable(ratios))
   if (shown.some(({ requests, delivered, unhealthy_hits: hits }) => requests < delivered || hits > 0)) parts.push(table(shown, REQUESTS))
-  const costs = deliveryCosts(shown)
-  if (costs !== undefined) parts.push(costs)
+  const batches = deliveryCosts(shown)
+  if (batches !== undefined) parts.push(batches)
   const quiet = shown.filter((result) => result.quiet !== undefined)
   if (quiet.length > 0) parts.push(table(quiet, QUIET))
   const recovered = shown.filter(({ recovery }) => recovery !== undefined)
@@ -119,7 +133,8 @@ function table(results: readonly Result[], columns: readonly Column[]): string {
   return markdown(rows)
 }
 
-function titleOf({ scenario, peer }: Result): string {
+/** Of the row of a result. */
+export function titleOf({ scenario, peer }: Result): string {
   return peer === 'relay' ? `${scenario}, bare relay` : scenario
 }
 
