@@ -27,7 +27,7 @@ export interface OwnService extends Target {
   readonly encryptionKey: string
   /** Rejects when the service ends by itself. */
   readonly died: Promise<never>
-  /** Ends it and removes everything it kept. */
+  /** Ends it and removes everything it kept, once, however often it is called. */
   stop(): Promise<void>
 }
 
@@ -79,10 +79,8 @@ export async function startOwnService(): Promise<OwnService> {
     child.once('error', (error) => resolve(error.message))
     child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`))
   })
-  const stop = async () => {
-    await end(child, ended)
-    removeData(dataDir)
-  }
+  let stopping: Promise<void> | undefined
+  const stop = () => (stopping ??= end(child, ended).then(() => removeData(dataDir)))
   try {
     await ready(child, ended)
     const password = readFileSync(join(dataDir, 'postgres.password'), 'utf8').trim()
