@@ -40,6 +40,15 @@ export function departureOf(costs: readonly (readonly [size: number, cost: numbe
   return first && { size: first[0], leastAt: least[0], times: first[1] / least[1] }
 }
 
+/**
+ * The first size to which the cost rises by a greater factor than the size does: a cliff, where what merely grows with the bytes
+ * of a payload is none.
+ * @param costs by size, rising sizes
+ */
+export function cliffOf(costs: readonly (readonly [size: number, cost: number])[]): number | undefined {
+  return costs.find(([size, cost], i) => i > 0 && cost / costs[i - 1]![1] > size / costs[i - 1]![0])?.[0]
+}
+
 /** Cells are min/median/max of the repetitions. */
 export function growthTable(points: readonly Measured[]): string {
   const columns: readonly (readonly [string, (result: Result) => number])[] = [
@@ -69,7 +78,7 @@ export function verdictOf(points: readonly Measured[]): string {
   const latency = departureOf(costs((result) => result.latency.p99_ms))
   const late = latency === undefined ? '' : `; p99 is ${latency.times.toFixed(1)} times its least from ${number(latency.size)} on`
   if (departure === undefined) {
-    return `${dimension}: no cliff of CPU up to ${number(points.at(-1)!.size)}${late}${broken}`
+    return `${dimension}: a delivery costs nowhere twice its least up to ${number(points.at(-1)!.size)}${late}${broken}`
   }
   const at = (size: number) => points.find((point) => point.size === size)!
   const rise = (group: string) => {
@@ -78,7 +87,9 @@ export function verdictOf(points: readonly Measured[]): string {
   }
   const first = GROUPS.toSorted((a, b) => rise(b) - rise(a))[0]!
   const times = `${departure.times.toFixed(1)} times what it does at ${number(departure.leastAt)}`
-  return `${dimension}: at ${number(departure.size)} a delivery costs ${times}, most of the rise in ${first}${late}${broken}`
+  const cliff = cliffOf(total)
+  const how = cliff === undefined ? 'never by more than the size rises' : `a cliff at ${number(cliff)}`
+  return `${dimension}: at ${number(departure.size)} a delivery costs ${times}, most of the rise in ${first}, ${how}${late}${broken}`
 }
 
 /** For each dimension the rate, the latency and the cost of a delivery. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pointOf, SIZES, DIMENSIONS } from '../../bench/growth-points.ts'
-import { departureOf, growthTable, plotGrowth, verdictOf, type Measured } from '../../bench/growth-report.ts'
+import { cliffOf, departureOf, growthTable, plotGrowth, verdictOf, type Measured } from '../../bench/growth-report.ts'
 import type { Result } from '../../bench/result.ts'
 import { problemsOf } from './well-formed.ts'
 
@@ -26,13 +26,19 @@ test('a cost departs where it is over twice the least, at a size beyond that of 
   assert.equal(departureOf([]), undefined)
 })
 
+test('a cost that rises by more than the size does is a cliff', () => {
+  const linear = [1, 10, 100].map((size) => [size, size * 2] as const)
+  assert.equal(cliffOf(linear), undefined)
+  assert.equal(cliffOf([...linear, [200, 401]]), 200)
+})
+
 test('what breaks first is named: the size, the processes whose cost rose most, and losses', () => {
   const points = [point(10, { node: 0.2, temporal: 0.1, postgres: 0.1 }), point(100, { node: 0.3, temporal: 0.9, postgres: 0.1 }, 2)]
   assert.match(
     verdictOf(points),
-    /at 100 a delivery costs 3\.3 times what it does at 10, most of the rise in temporal.*at 100 deliveries were lost/,
+    /at 100 a delivery costs 3\.3 times what it does at 10, most of the rise in temporal, never by more than the size rises; at 100 deliveries were lost/,
   )
-  assert.match(verdictOf(points.slice(0, 1)), /no cliff of CPU up to 10$/)
+  assert.match(verdictOf(points.slice(0, 1)), /nowhere twice its least up to 10$/)
   assert.match(growthTable(points), /\| 0\.40 +\|/)
   assert.deepEqual(problemsOf(plotGrowth('a & b', points)), [])
   assert.deepEqual(problemsOf(plotGrowth('one', points.slice(0, 1))), [])
