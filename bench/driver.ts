@@ -3,26 +3,31 @@ import { reasonOf } from '../cli/failure.ts'
 import { nowMs } from './clock.ts'
 import { arrivalMs, arrivalsOf, total, type Ledger } from './ledger.ts'
 import { buildPayload } from './payload.ts'
-import { loadAverage, sampleCpu, type ProcessGroup } from './process-groups.ts'
+import { loadAverage, sampleCpu, sampleRssMb, type ProcessGroup } from './process-groups.ts'
 import { publishAll, type Publisher } from './publisher.ts'
 import { cpuBetween, observeQuiet, observeRecovery } from './observe.ts'
-import type { Result } from './result.ts'
+import type { DatabaseCounter, DatabaseCounts } from './database.ts'
+import type { DatabaseCost, Peer, Result } from './result.ts'
 import { measureLateness } from './retry.ts'
 import type { Behaviour, Scenario } from './scenarios.ts'
 import type { Sink } from './sink.ts'
 import { distributionOf, rounded } from './statistics.ts'
 
 export interface Bench {
+  /** What is measured: `tidings`, or `relay` (`relay.ts`). */
+  readonly peer: Peer
   readonly publisher: Publisher
   readonly sink: Sink
   /** Of the service. */
   readonly groups: readonly ProcessGroup[]
   /** Where the service keeps its attempts; undefined where nobody said. */
   readonly databaseUrl: string | undefined
+  /** Of that Postgres. */
+  readonly database: DatabaseCounter | undefined
 }
 
 const POLL_MS = 5
-const LOAD_EVERY_MS = 500
+const SAMPLE_EVERY_MS = 500
 /** Settings that are younger are treated as if some process had not heard of them yet (`storage/accept.ts`). */
 const SETTINGS_HEARD_MS = 2500
 /** How long duplicates may come after the last delivery. */
@@ -45,10 +50,11 @@ export async function execute(bench: Bench, scenario: Scenario, rep: number): Pr
   const { id: appId } = await bench.publisher.createApplication(run, urls, scenario.endpoint)
   await delay(SETTINGS_HEARD_MS)
   const groups = [...bench.groups, { name: SELF, pids: [process.pid] }]
-  const load = sampleLoad()
+  const peaks = samplePeaks(bench.groups)
   try {
     const quiet = await observeQuiet(bench.groups, scenario, ledger)
     const start = new Date().toISOString()
+    const counts = await bench.database?.read()
     const before = sampleCpu(groups)
     const startMs = nowMs()
     const published = await publish(bench.publisher, scenario, run, appId, startMs)
@@ -57,11 +63,13 @@ export async function execute(bench: Bench, scenario: Scenario, rep: number): Pr
     const timedOut = await arrivals(scenario, ledger, published.accepted, startMs)
     const cpu = cpuBetween(before, sampleCpu(groups), SELF)
     await delay(LATE_MS)
+    const arrived = describeArrivals(scenario, ledger, published, startMs)
     return {
-      ...{ peer: 'tidings', scenario: scenario.name, rep, start },
+      ...{ peer: bench.peer, scenario: scenario.name, rep, start },
       ...describeLoad(scenario, published, publishedMs - startMs),
-      ...describeArrivals(scenario, ledger, published, startMs),
-      ...{ timed_out: timedOut, hang_peak: total(ledger, 'hangingPeak'), ...cpu, load1_max: load.max() },
+      ...arrived,
+      ...{ timed_out: timedOut, hang_peak: total(ledger, 'hangingPeak'), ...cpu, ...peaks.end() },
+      database: counts && databaseCost(counts, await bench.database!.read(), arrived.delivered),
       ...{ requests: total(ledger, 'requests'), quiet: await quiet?.again(), recovery: recovery?.end() },
       retry:
         scenario.retry === undefined || bench.databaseUrl === undefined
@@ -69,7 +77,7 @@ export async function execute(bench: Bench, scenario: Scenario, rep: number): Pr
           : await measureLateness(bench.databaseUrl, appId, ledger, urls),
     }
   } finally {
-    load.stop()
+    peaks.end()
     await bench.sink.end()
     // What waits for the deleted endpoints comes to its end; a service that does not answer any more has other troubles.
     await bench.publisher.deleteApplication(appId).catch(() => undefined)
@@ -160,8 +168,28 @@ function describeArrivals({ behaviours, messages }: Scenario, ledger: Ledger, pu
   }
 }
 
-function sampleLoad() {
-  let max = loadAverage()
-  const timer = setInterval(() => (max = Math.max(max, loadAverage())), LOAD_EVERY_MS)
-  return { max: () => max, stop: () => clearInterval(timer) }
+function databaseCost(before: DatabaseCounts, after: DatabaseCounts, deliveries: number): DatabaseCost {
+  const perDelivery = (value: (counts: DatabaseCounts) => number, digits: number) =>
+    rounded((value(after) - value(before)) / Math.max(1, deliveries), digits)
+  return {
+    statements_per_delivery: before.statements === undefined ? undefined : perDelivery(({ statements }) => statements ?? 0, 3),
+    transactions_per_delivery: perDelivery(({ transactions }) => transactions, 3),
+    wal_bytes_per_delivery: perDelivery(({ walBytes }) => walBytes, 0),
+  }
+}
+
+/** The highest load average and the most memory of each group from now on. */
+function samplePeaks(groups: readonly ProcessGroup[]) {
+  let load = loadAverage()
+  const rss = sampleRssMb(groups)
+  const timer = setInterval(() => {
+    load = Math.max(load, loadAverage())
+    for (const [name, mb] of Object.entries(sampleRssMb(groups))) rss[name] = Math.max(rss[name] ?? 0, mb)
+  }, SAMPLE_EVERY_MS)
+  return {
+    end() {
+      clearInterval(timer)
+      return { rss_mb: rss, load1_max: load }
+    },
+  }
 }

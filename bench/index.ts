@@ -4,13 +4,18 @@ import { describe, runCommand } from '../cli/command.ts'
 import { CommandFailure, reasonOf } from '../cli/failure.ts'
 import { createProgress, type Progress } from '../cli/progress.ts'
 import { createCleanup, stopRequested, type Cleanup } from '../cli/stopping.ts'
-import { execute } from './driver.ts'
+import { comparisonTable } from './compare.ts'
+import { openDatabaseCounter } from './database.ts'
+import { execute, type Bench } from './driver.ts'
+import { describeRun, formatRun, lastCommitted, nameOf, RESULTS_FOLDER, writeFiles, type Run } from './history.ts'
 import { HELP, readBenchOptions, type BenchOptions } from './options.ts'
 import { startOwnService, type Target } from './own-service.ts'
+import { plotRun } from './plot.ts'
 import { createPublisher } from './publisher.ts'
+import { startRelay } from './relay.ts'
 import type { Result } from './result.ts'
-import { scenarioOf } from './scenarios.ts'
-import { startSink } from './sink.ts'
+import { RELAYED, scenarioOf } from './scenarios.ts'
+import { startSink, type Sink } from './sink.ts'
 import { tables } from './table.ts'
 
 const SETTLE_MS = 2000
@@ -22,11 +27,13 @@ async function main(args: readonly string[]): Promise<number> {
   const progress = createProgress()
   const cleanup = createCleanup((error) => process.stderr.write(`tidings: while stopping: ${describe(error)}\n`))
   const results: Result[] = []
+  const about = describeRun(new Date())
   const measuring = measure(options, cleanup, progress, results)
   try {
     const reason = await Promise.race([stopRequested(), measuring])
     if (reason !== undefined) progress.say(`stopping (${reason})`)
     if (results.length > 0) process.stdout.write(tables(results))
+    if (reason === undefined) keep({ ...about, results }, options.results, progress)
     return reason === undefined ? 0 : 1
   } finally {
     measuring.catch(() => undefined)
@@ -40,19 +47,50 @@ async function measure(options: BenchOptions, cleanup: Cleanup, progress: Progre
   cleanup.add(() => publisher.close())
   const sink = await startSink()
   cleanup.add(() => sink.stop())
-  const bench = { publisher, sink, groups: target.groups, databaseUrl: target.databaseUrl }
+  const { groups, databaseUrl } = target
+  const database = databaseUrl === undefined ? undefined : await openDatabaseCounter(databaseUrl)
+  cleanup.add(() => database?.close())
+  const service: Bench = { peer: 'tidings', publisher, sink, groups, databaseUrl, database }
+  const relayed = options.scenarios.some((name) => RELAYED.includes(name)) && options.relay
+  const relay = relayed ? await startRelayBench(sink, cleanup) : undefined
+  const run = async (bench: Bench, name: string, rep: number) => {
+    const running = execute(bench, scenarioOf(name, options.retry), rep)
+    running.catch(() => undefined)
+    const text = `${name}${bench.peer === 'relay' ? ' of the bare relay' : ''}, repetition ${rep} of ${options.repetitions}`
+    const result = await progress.step(text, () => Promise.race([running, died]))
+    results.push(result)
+    progress.say(brief(result))
+    if (options.out !== undefined) append(options.out, result)
+    await delay(SETTLE_MS)
+  }
   for (let rep = 1; rep <= options.repetitions; rep++) {
     for (const name of options.scenarios) {
-      const running = execute(bench, scenarioOf(name, options.retry), rep)
-      running.catch(() => undefined)
-      const result = await progress.step(`${name}, repetition ${rep} of ${options.repetitions}`, () => Promise.race([running, died]))
-      results.push(result)
-      progress.say(brief(result))
-      if (options.out !== undefined) append(options.out, result)
-      await delay(SETTLE_MS)
+      await run(service, name, rep)
+      // Right after: the machine is what it was, as far as it can be.
+      if (relay !== undefined && RELAYED.includes(name)) await run(relay, name, rep)
     }
   }
   return undefined
+}
+
+async function startRelayBench(sink: Sink, cleanup: Cleanup): Promise<Bench> {
+  const relay = await startRelay()
+  cleanup.add(() => relay.stop())
+  const publisher = createPublisher(relay.url, 'none')
+  cleanup.add(() => publisher.close())
+  return { peer: 'relay', publisher, sink, groups: relay.groups, databaseUrl: undefined, database: undefined }
+}
+
+/** Writes the run down, and tells what has changed since the last one that is committed. */
+function keep(run: Run, results: string | undefined, progress: Progress): void {
+  const last = lastCommitted(results ?? RESULTS_FOLDER)
+  const then = typeof last === 'string' ? undefined : last
+  process.stdout.write(
+    typeof last === 'string' ? `\nnothing to compare with: ${last}\n` : `\n${comparisonTable(run, last.run, last.name)}\n`,
+  )
+  if (results === undefined) return
+  const path = writeFiles(results, nameOf(new Date(run.start)), { json: formatRun(run), svg: plotRun(run, then) })
+  progress.say(`written to ${path}, and as a plot beside it`)
 }
 
 async function findTarget(options: BenchOptions, cleanup: Cleanup, progress: Progress): Promise<{ target: Target; died: Promise<never> }> {

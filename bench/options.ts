@@ -1,16 +1,22 @@
 import { readOptions } from '../cli/command.ts'
 import { CommandFailure } from '../cli/failure.ts'
 import type { ProcessGroup } from './process-groups.ts'
-import { DEFAULT_SCENARIOS, SCENARIO_NAMES, type RetryOptions } from './scenarios.ts'
+import { RESULTS_FOLDER } from './history.ts'
+import { DEFAULT_SCENARIOS, KEPT, SCENARIO_NAMES, type RetryOptions } from './scenarios.ts'
 
 export const HELP = `npm run bench -- [options]
 
 Starts a service of its own on free ports with an empty data directory, publishes to it, measures what arrives at a sink on
 this machine, and prints min/median/max over the repetitions. All traffic is on 127.0.0.1; nothing is left behind.
+Right after each of S0 to S4 the same is done with a bare relay: Express in, undici out, nothing stored.
 
   --scenarios S0,S1,…   ${DEFAULT_SCENARIOS.join(',')}
                         unless told; S0 warms up and is not shown
   --repetitions 3       of all of them, 1 to 20
+  --no-relay            leaves the bare relay out
+  --results DIR         writes the run there, as JSON and SVG, whatever its scenarios; a run of our own service that has
+                        S1 to S6 is written to bench/results unless told
+  --no-results          writes neither
   --out FILE            appends one line of JSON for each scenario and repetition
   --url URL --token T   measures this running service (on 127.0.0.1, TIDINGS_ALLOW_SUBNETS=127.0.0.0/8) instead
   --database URL        its Postgres, which "retry" asks for the times it recorded
@@ -30,6 +36,10 @@ export interface BenchOptions {
   readonly scenarios: readonly string[]
   readonly repetitions: number
   readonly out: string | undefined
+  /** Where the run is written; undefined: nowhere. */
+  readonly results: string | undefined
+  /** Whether a bare relay is measured beside the service. */
+  readonly relay: boolean
   /** Undefined: a service of our own. */
   readonly target: { readonly url: string; readonly token: string } | undefined
   readonly databaseUrl: string | undefined
@@ -48,6 +58,9 @@ export function readBenchOptions(args: readonly string[]): BenchOptions {
     scenarios: { ...text, default: DEFAULT_SCENARIOS.join(',') },
     repetitions: { ...text, default: '3' },
     out: text,
+    results: text,
+    'no-results': { type: 'boolean', default: false },
+    'no-relay': { type: 'boolean', default: false },
     url: text,
     token: text,
     database: text,
@@ -67,10 +80,14 @@ export function readBenchOptions(args: readonly string[]): BenchOptions {
   if (values.url !== undefined && scenarios.includes('retry') && values.database === undefined) {
     throw usage('"retry" with --url needs --database, or leave it out with --scenarios')
   }
+  if (values.results !== undefined && values['no-results']) throw usage('--results and --no-results exclude each other')
+  const kept = values.url === undefined && !values['no-results'] && KEPT.every((name) => scenarios.includes(name))
   return {
     scenarios,
     repetitions,
     out: values.out,
+    results: values.results ?? (kept ? RESULTS_FOLDER : undefined),
+    relay: !values['no-relay'],
     target: values.url === undefined ? undefined : { url: values.url.replace(/\/$/, ''), token: values.token ?? '' },
     databaseUrl: values.database,
     groups: values.groups.split(';').flatMap(readGroup),

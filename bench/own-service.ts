@@ -3,8 +3,10 @@ import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, mkdtempSync, chmodSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import pg from 'pg'
 import { createToken } from '../api/token.ts'
 import { freePort } from '../cli/embedded/ports.ts'
+import { startPostgres } from '../cli/embedded/postgres.ts'
 import { CommandFailure } from '../cli/failure.ts'
 import { DEFAULT_ORGANISATION } from '../domain/default-organisation.ts'
 import { descendants, type ProcessGroup } from './process-groups.ts'
@@ -18,9 +20,14 @@ export interface Target {
 }
 
 export interface OwnService extends Target {
+  readonly databaseUrl: string
+  /** Where its Prometheus metrics are. */
+  readonly metricsUrl: string
+  /** What it encrypts at rest with. */
+  readonly encryptionKey: string
   /** Rejects when the service ends by itself. */
   readonly died: Promise<never>
-  /** Ends it and removes everything it kept. */
+  /** Ends it and removes everything it kept, once, however often it is called. */
   stop(): Promise<void>
 }
 
@@ -39,6 +46,8 @@ export async function startOwnService(): Promise<OwnService> {
   chmodSync(dataDir, 0o755)
   const secret = randomBytes(32).toString('base64url')
   const [port, postgresPort, temporalPort, uiPort] = [await freePort(), await freePort(), await freePort(), await freePort()]
+  const metricsPort = await freePort()
+  await preparePostgres(dataDir)
   const url = `http://127.0.0.1:${port}`
   const child = spawn(
     process.execPath,
@@ -56,6 +65,7 @@ export async function startOwnService(): Promise<OwnService> {
         TEMPORAL_NAMESPACE: undefined,
         TIDINGS_DATA_DIR: dataDir,
         TIDINGS_PORT: String(port),
+        TIDINGS_METRICS_PORT: String(metricsPort),
         TIDINGS_POSTGRES_PORT: String(postgresPort),
         TIDINGS_TEMPORAL_PORT: String(temporalPort),
         TIDINGS_TEMPORAL_UI_PORT: String(uiPort),
@@ -69,15 +79,15 @@ export async function startOwnService(): Promise<OwnService> {
     child.once('error', (error) => resolve(error.message))
     child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`))
   })
-  const stop = async () => {
-    await end(child, ended)
-    removeData(dataDir)
-  }
+  let stopping: Promise<void> | undefined
+  const stop = () => (stopping ??= end(child, ended).then(() => removeData(dataDir)))
   try {
     await ready(child, ended)
     const password = readFileSync(join(dataDir, 'postgres.password'), 'utf8').trim()
     return {
       url,
+      metricsUrl: `http://127.0.0.1:${metricsPort}/metrics`,
+      encryptionKey: secret,
       token: await createToken({ secret, subject: DEFAULT_ORGANISATION }),
       groups: groupsOf(child.pid!),
       databaseUrl: `postgres://tidings:${password}@127.0.0.1:${postgresPort}/tidings`,
@@ -87,6 +97,19 @@ export async function startOwnService(): Promise<OwnService> {
   } catch (error) {
     await stop()
     throw error
+  }
+}
+
+/** Makes the cluster that the service will find, so that its Postgres counts statements. A statement costs it a few µs more. */
+async function preparePostgres(dataDir: string): Promise<void> {
+  const server = await startPostgres({ dataDir, port: 0 })
+  try {
+    const client = new pg.Client({ connectionString: server.url })
+    await client.connect()
+    await client.query("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'")
+    await client.end()
+  } finally {
+    await server.stop()
   }
 }
 

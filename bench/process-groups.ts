@@ -19,6 +19,8 @@ interface Row {
 }
 
 const TICKS_PER_S = 100
+const KIB = 1024
+const MB = 1e6
 // Fields of /proc/<pid>/stat after the program's name: parent, then utime, stime, cutime, cstime.
 const PARENT = 1
 const TIMES = [11, 12, 13, 14] as const
@@ -28,13 +30,30 @@ const BUSY = [1, 2, 3, 6, 7, 8] as const
 /** Everything is 0 where there is no /proc. */
 export function sampleCpu(groups: readonly ProcessGroup[]): CpuSample {
   const rows = readProcesses()
+  const ticks = sumOver(groups, rows, (pids) => pids.reduce((sum, pid) => sum + (rows.get(pid)?.ticks ?? 0), 0) / TICKS_PER_S)
+  return { groups: ticks, machine: machineBusyS() }
+}
+
+/**
+ * Resident memory by group, in MB (10^6 bytes): the pages that each process has for itself, and once the most that one of them
+ * has of files and of shared memory, which Postgres's processes have in common.
+ */
+export function sampleRssMb(groups: readonly ProcessGroup[]): Record<string, number> {
+  return sumOver(groups, readProcesses(), (pids) => {
+    const all = pids.map((pid) => read(`/proc/${pid}/status`))
+    const kib = (kind: string) => all.map((text) => Number(new RegExp(`^${kind}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0))
+    const own = kib('RssAnon').reduce((sum, one) => sum + one, 0)
+    return Math.round(((own + Math.max(0, ...kib('RssFile')) + Math.max(0, ...kib('RssShmem'))) * KIB) / MB)
+  })
+}
+
+/** @param sum is given the group's processes: its own and their descendants */
+function sumOver(groups: readonly ProcessGroup[], rows: ReadonlyMap<number, Row>, sum: (pids: readonly number[]) => number) {
   const children = new Map<number, number[]>()
   for (const [pid, { parent }] of rows) children.set(parent, [...(children.get(parent) ?? []), pid])
   const roots = new Set(groups.flatMap(({ pids }) => pids))
-  const ticksOf = (pid: number): number =>
-    (children.get(pid) ?? []).filter((child) => !roots.has(child)).reduce((sum, child) => sum + ticksOf(child), rows.get(pid)?.ticks ?? 0)
-  const entries = groups.map(({ name, pids }) => [name, pids.reduce((sum, pid) => sum + ticksOf(pid), 0) / TICKS_PER_S])
-  return { groups: Object.fromEntries(entries) as Record<string, number>, machine: machineBusyS() }
+  const tree = (pid: number): number[] => [pid, ...(children.get(pid) ?? []).filter((child) => !roots.has(child)).flatMap(tree)]
+  return Object.fromEntries(groups.map(({ name, pids }) => [name, sum(pids.flatMap(tree))]))
 }
 
 /** The process's descendants whose command line matches. */

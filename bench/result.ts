@@ -1,11 +1,14 @@
 import type { Distribution } from './statistics.ts'
 
+/** Whose figures they are: the service's, or those of a bare relay (`relay.ts`). */
+export type Peer = 'tidings' | 'relay'
+
 /**
  * One run of one scenario: a line of the JSON file. Names and meanings are those of the Go harness, whose `summary` reads these
  * lines too. Latency, lost, duplicated and deliveries/s are of the endpoints that are not down.
  */
 export interface Result {
-  readonly peer: string
+  readonly peer: Peer
   readonly scenario: string
   readonly rep: number
   readonly start: string
@@ -36,10 +39,23 @@ export interface Result {
   readonly cpu_s_total: number
   /** What the machine's other processes used. */
   readonly other_cpu_s: number
+  /** The most resident memory by process group, in MB. */
+  readonly rss_mb: Readonly<Record<string, number>>
+  /** Of the service's Postgres; undefined where nobody said where it is, and of the relay, which has none. */
+  readonly database?: DatabaseCost | undefined
   readonly load1_max: number
   readonly retry?: Lateness | undefined
   readonly quiet?: Quiet | undefined
   readonly recovery?: Recovery | undefined
+}
+
+/** From before the first publish until shortly after the last arrival, with all that the service does besides. */
+export interface DatabaseCost {
+  /** Undefined where Postgres does not count them. */
+  readonly statements_per_delivery?: number | undefined
+  readonly transactions_per_delivery: number
+  /** Of the write-ahead log. */
+  readonly wal_bytes_per_delivery: number
 }
 
 /** CPU seconds by process group over `seconds` in which nothing is published: before the run, and after it. */

@@ -74,6 +74,12 @@ const ENDPOINTS: readonly Scenario[] = [
   { ...closedLoop('batch-idle', all('healthy', 1), 200, 0), ratePerS: 5, endpoint: { batching: { maxEvents: 100, lingerMs: 100 } } },
 ]
 
+/** What is measured of a bare relay too (`relay.ts`): it keeps no promise that the others are about. */
+export const RELAYED: readonly string[] = ['S0', 'S1', 'S2', 'S3', 'S4']
+
+/** A run that has all of these is kept in `bench/results/`. */
+export const KEPT: readonly string[] = ['S1', 'S2', 'S3', 'S4', 'S5', 'S6']
+
 /** What is measured unless told otherwise. */
 export const DEFAULT_SCENARIOS: readonly string[] = [...STANDARD.map(({ name }) => name), 'retry']
 export const SCENARIO_NAMES: readonly string[] = [...DEFAULT_SCENARIOS, ...ENDPOINTS.map(({ name }) => name)]

@@ -18,8 +18,9 @@ export function rounded(value: number, digits: number): number {
   return Number(value.toFixed(digits))
 }
 
-/** `min/median/max`. */
+/** `min/median/max`; of a single value that alone. */
 export function spreadOf(values: readonly number[]): string {
+  if (values.length === 1) return short(values[0]!)
   return [Math.min(...values), medianOf(values), Math.max(...values)].map(short).join('/')
 }
 

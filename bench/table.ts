@@ -1,4 +1,5 @@
 import type { Result } from './result.ts'
+import { ratiosToRelay, type Ratio } from './ratios.ts'
 import { medianOf, spreadOf } from './statistics.ts'
 
 const BAR_WIDTH = 60
@@ -6,7 +7,7 @@ const BAR_WIDTH = 60
 type Column = readonly [heading: string, value: (result: Result) => number]
 
 const RATES: readonly Column[] = [
-  ['accepted/s', (result) => result.accepted_per_s],
+  ['events/s', (result) => result.accepted_per_s],
   ['deliveries/s', (result) => result.deliveries_per_s],
   ['p50 ms', (result) => result.latency.p50_ms],
   ['p99 ms', (result) => result.latency.p99_ms],
@@ -15,7 +16,8 @@ const RATES: readonly Column[] = [
   ['errors', (result) => result.publish_errors],
 ]
 
-const COSTS: readonly Column[] = [
+const MACHINE: readonly Column[] = [
+  ['CPU ms a delivery', (result) => (result.cpu_s_total * 1000) / Math.max(1, result.delivered)],
   ['CPU s others', (result) => result.other_cpu_s],
   ['load', (result) => result.load1_max],
 ]
@@ -76,6 +78,21 @@ const RECOVERY: readonly Column[] = [
   ...QUIET_GROUPS.map((name): Column => [`most CPU ${name}`, ({ recovery }) => recovery?.cpu_max[name] ?? 0]),
 ]
 
+/** What the service used, by process group, and its Postgres where it is known. */
+function costs(results: readonly Result[]): Column[] {
+  const groups = [...new Set(results.flatMap(({ cpu_s: cpu }) => Object.keys(cpu)))]
+  const cpu = groups.map((name): Column => [`CPU s ${name}`, (result) => result.cpu_s[name] ?? 0])
+  const memory = [...new Set(results.flatMap(({ rss_mb: rss }) => Object.keys(rss)))]
+  const rss = memory.map((name): Column => [`MB ${name}`, (result) => result.rss_mb[name] ?? 0])
+  const counted = results.some(({ database }) => database?.statements_per_delivery !== undefined)
+  const per = counted
+    ? (['statements', ({ database }: Result) => database?.statements_per_delivery ?? 0] as const)
+    : (['transactions', ({ database }: Result) => database?.transactions_per_delivery ?? 0] as const)
+  const written: Column = ['WAL bytes a delivery', ({ database }) => database?.wal_bytes_per_delivery ?? 0]
+  const database: Column[] = results.some((result) => result.database !== undefined) ? [[`${per[0]} a delivery`, per[1]], written] : []
+  return [...cpu, ...rss, ...database]
+}
+
 /** Arrivals of each second as a bar. */
 function plot({ scenario, rep, recovery }: Result): string {
   const perS = recovery?.per_s ?? []
@@ -86,13 +103,14 @@ function plot({ scenario, rep, recovery }: Result): string {
 
 /** Markdown tables: what was measured, and how late retries were. Cells are min/median/max of the repetitions. */
 export function tables(results: readonly Result[]): string {
-  const shown = results.filter(({ scenario }) => scenario !== 'S0')
-  const groups = [...new Set(shown.flatMap(({ cpu_s: cpu }) => Object.keys(cpu)))]
-  const cpu = groups.map((name): Column => [`CPU s ${name}`, (result) => result.cpu_s[name] ?? 0])
-  const parts = [table(shown, [...RATES, ...cpu, ...COSTS])]
+  const all = results.filter(({ scenario }) => scenario !== 'S0')
+  const shown = all.filter(({ peer }) => peer === 'tidings')
+  const parts = [table(all, [...RATES, ...MACHINE]), table(shown, costs(shown))]
+  const ratios = ratiosToRelay(all)
+  if (ratios.length > 0) parts.push(ratioTable(ratios))
   if (shown.some(({ requests, delivered, unhealthy_hits: hits }) => requests < delivered || hits > 0)) parts.push(table(shown, REQUESTS))
-  const costs = deliveryCosts(shown)
-  if (costs !== undefined) parts.push(costs)
+  const batches = deliveryCosts(shown)
+  if (batches !== undefined) parts.push(batches)
   const quiet = shown.filter((result) => result.quiet !== undefined)
   if (quiet.length > 0) parts.push(table(quiet, QUIET))
   const recovered = shown.filter(({ recovery }) => recovery !== undefined)
@@ -107,12 +125,27 @@ export function tables(results: readonly Result[]): string {
 }
 
 function table(results: readonly Result[], columns: readonly Column[]): string {
-  const scenarios = [...new Set(results.map(({ scenario }) => scenario))]
   const rows = [['scenario', ...columns.map(([heading]) => heading)]]
-  for (const scenario of scenarios) {
-    const some = results.filter((result) => result.scenario === scenario)
-    rows.push([scenario, ...columns.map(([, value]) => spreadOf(some.map(value)))])
+  for (const title of new Set(results.map(titleOf))) {
+    const some = results.filter((result) => titleOf(result) === title)
+    rows.push([title, ...columns.map(([, value]) => spreadOf(some.map(value)))])
   }
+  return markdown(rows)
+}
+
+/** Of the row of a result. */
+export function titleOf({ scenario, peer }: Result): string {
+  return peer === 'relay' ? `${scenario}, bare relay` : scenario
+}
+
+/** The ratios of the repetitions to those of the bare relay. */
+function ratioTable(ratios: readonly Ratio[]): string {
+  const rows = ratios.map(({ scenario, events, deliveries, p50 }) => [scenario, ...[events, deliveries, p50].map(spreadOf)])
+  return markdown([['of the bare relay', 'events/s', 'deliveries/s', 'p50'], ...rows])
+}
+
+/** @param rows the heading first */
+export function markdown(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)))
   const line = (cells: readonly string[]) => `| ${cells.map((cell, i) => cell.padEnd(widths[i]!)).join(' | ')} |`
   const [head, ...body] = rows.map(line)
