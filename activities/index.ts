@@ -19,6 +19,7 @@ import type { MailboxWake } from '../storage/records.ts'
 import type { Admission } from './admission.ts'
 import { createAttached } from './attached.ts'
 import { createMakeAttempt } from './attempt.ts'
+import { createEndpointRuns } from './endpoint-runs.ts'
 import { createFirstAttempts } from './first-attempts.ts'
 import { createHoldBack } from './hold-back.ts'
 import { createInFlight } from './in-flight.ts'
@@ -57,6 +58,8 @@ export interface ActivityDependencies {
   readonly priorityWeights: PriorityWeights
   /** Requests in flight at a time. */
   readonly laneRequests: Readonly<Record<Lane, number>>
+  /** Activities at a time of one delivery task queue. */
+  readonly laneSlots: Readonly<Record<Lane, number>>
   readonly svixHeaders: boolean
   readonly log: Logger
   /** Aborted when requests in flight are to be given up. */
@@ -89,7 +92,7 @@ export function createActivities(deps: ActivityDependencies) {
     ),
     ...guarded(createAttached({ inFlight }), deps.log),
     ...guarded(createHoldBack(deps), deps.log),
-    ...guarded(createRedeliver({ ...deps, senders }), deps.log),
+    ...guarded(createRedeliver({ ...deps, senders, endpointRuns: createEndpointRuns(deps.laneSlots) }), deps.log),
     ...guarded(createMailbox({ ...deps, sendRetry, drainQueue }), deps.log),
     ...guarded(createTasks(deps), deps.log),
     ...guarded(createSchedule(deps), deps.log),

@@ -67,13 +67,13 @@ async function slotFor(slots: RequestSlots, { endpoint, message }: AttemptInput)
 }
 
 function parked(recorder: Recorder, input: AttemptInput, held: Held): Sending {
-  return { sentAtMs: Date.now(), done: park(recorder, input, held), detach: () => undefined }
+  return { sentAtMs: Date.now(), done: leaveToMailbox(recorder, input, held.untilMs), detach: () => undefined }
 }
 
-/** No request was made, so none is counted. */
-async function park(recorder: Recorder, input: AttemptInput, held: Held): Promise<Disposition> {
+/** Parks a delivery until then. No request was made, so none is counted. */
+export async function leaveToMailbox(recorder: Recorder, input: AttemptInput, untilMs: number): Promise<Disposition> {
   const { message, endpoint, trigger, groupId, retried } = input
-  const change = { state: 'parked', attempts: input.attemptsBefore, nextAtMs: held.untilMs, retried } as const
+  const change = { state: 'parked', attempts: input.attemptsBefore, nextAtMs: untilMs, retried } as const
   await recorder.record({ messageId: message.id, endpointId: endpoint.id, appId: message.appId, trigger, groupId, change })
   return { kind: 'parked' }
 }

@@ -7,9 +7,11 @@ import type { ConfigCache } from '../storage/config-cache.ts'
 import { endDeliveries, readDeliveryStates, type DeliveryState } from '../storage/deliveries.ts'
 import { readMessages, type MessageCache } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
+import type { Recorder } from '../storage/recorder.ts'
 import type { AttemptInput, Disposition } from './attempt.ts'
 import { targetOf } from './first-attempts.ts'
-import type { LaneSender } from './lane-sender.ts'
+import { leaveToMailbox, type LaneSender } from './lane-sender.ts'
+import type { EndpointRuns } from './endpoint-runs.ts'
 import { TIMER_LEAD_MS, WAIT_HERE_MS } from './timers.ts'
 
 export interface RedeliverDependencies {
@@ -17,6 +19,8 @@ export interface RedeliverDependencies {
   readonly messages: MessageCache
   readonly configCache: ConfigCache
   readonly senders: Readonly<Record<Lane, LaneSender>>
+  readonly recorder: Recorder
+  readonly endpointRuns: EndpointRuns
   readonly stopping: AbortSignal
 }
 
@@ -40,7 +44,8 @@ export function createRedeliver(deps: RedeliverDependencies) {
   return {
     /**
      * Sends what waits for one endpoint and is due; throws with the delay to the next due time until nothing waits here any
-     * more (delivered, dead-lettered, or parked). The server retries it then: its timer is the backoff.
+     * more (delivered, dead-lettered, or parked). The server retries it then: its timer is the backoff. An endpoint that has
+     * its share of the lane's activities leaves what is due to its mailbox, where waiting costs a row.
      *
      * Started before anything is due it sends at once: an operator has reset or unpaused it.
      */
@@ -51,9 +56,10 @@ export function createRedeliver(deps: RedeliverDependencies) {
       const runId = input.sentInRunId ?? info.workflowExecution!.runId
       const beat = setInterval(() => Context.current().heartbeat(), HEARTBEAT_MS)
       const leaveAtMs = Date.now() + STAY_MS
+      const run = deps.endpointRuns.begin(input.lane, input.endpointId)
       try {
         for (;;) {
-          const waiting = await sendDue(deps, input, runId, armed)
+          const waiting = await sendDue(deps, { ...input, runId, armed, parks: run.isOver })
           if (waiting.length === 0) return 'done'
           const waitMs = nextAtMsOf(waiting) - Date.now()
           if (waitMs > WAIT_HERE_MS || Date.now() > leaveAtMs || deps.stopping.aborted) throw waits(waiting, waitMs)
@@ -62,6 +68,7 @@ export function createRedeliver(deps: RedeliverDependencies) {
         }
       } finally {
         clearInterval(beat)
+        run.end()
       }
     },
 
@@ -80,12 +87,11 @@ export function createRedeliver(deps: RedeliverDependencies) {
 /** @returns what waits at the endpoint after it */
 async function sendDue(
   deps: RedeliverDependencies,
-  input: EndpointDeliveriesInput & { readonly lane: Lane },
-  runId: string,
-  armed: boolean,
+  input: EndpointDeliveriesInput & { readonly lane: Lane; readonly runId: string; readonly armed: boolean; readonly parks: boolean },
 ): Promise<readonly Waiting[]> {
-  const states = (await readDeliveryStates(deps.pool, { ...input, runId })).filter(isOpen)
-  const reached = dueNow(states, armed)
+  const { runId } = input
+  const states = (await readDeliveryStates(deps.pool, input)).filter(isOpen)
+  const reached = dueNow(states, input.armed)
   const messages = await readMessages(
     deps.pool,
     deps.messages,
@@ -104,7 +110,10 @@ async function sendDue(
     due.map(async (state) => {
       const message = messages.get(state.messageId)
       if (target === undefined || message === undefined) return []
-      return sendOne(deps, { message, endpoint: target.endpoint, attemptsBefore: state.attempts, ...delivery, signal: deps.stopping })
+      const attempt = { message, endpoint: target.endpoint, attemptsBefore: state.attempts, ...delivery, signal: deps.stopping }
+      if (!input.parks) return sendOne(deps, attempt)
+      await leaveToMailbox(deps.recorder, attempt, Date.now())
+      return []
     }),
   )
   const waiting = states.filter((state) => !reached.includes(state)).map((state) => ({ nextAtMs: state.nextAtMs, reason: 'waits' }))

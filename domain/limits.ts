@@ -92,6 +92,8 @@ export const LIMITS = {
   /** How long a client may take for a request's headers, and for all of it. */
   requestHeadersTimeoutMs: 15_000,
   requestReadTimeoutMs: 60_000,
+  /** Connections of clients that wait to be accepted; the system's own limit (`net.core.somaxconn`) may be lower. */
+  connectionsToAcceptMax: 4096,
   /** An unused connection of a client; longer than the 60 s that load balancers keep theirs. */
   clientIdleMs: 75_000,
   /** Requests a second of one token in one process; also how many may come at once. */

@@ -5,6 +5,7 @@ import type { ReadinessChecks } from '../api/dependencies.ts'
 import { createApiServer } from '../api/http-server.ts'
 import { createIntake } from '../api/intake.ts'
 import { createApi } from '../api/server.ts'
+import { LIMITS } from '../domain/limits.ts'
 import { writeGapMs } from '../domain/linger.ts'
 import type { MailboxWake } from '../storage/records.ts'
 import { renewEncryption } from '../storage/renew-encryption.ts'
@@ -59,7 +60,7 @@ export async function startApiServer(
     readiness: readinessOf(parts),
   })
   const server = createApiServer(api)
-  server.listen(config.port, config.host)
+  server.listen({ port: config.port, host: config.host, backlog: LIMITS.connectionsToAcceptMax })
   await once(server, 'listening')
   stack.push(async () => {
     await closeServer(server)

@@ -72,6 +72,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     partitions: config.partitions,
     priorityWeights: config.priorityWeights,
     laneRequests: config.laneRequests,
+    laneSlots: config.laneSlots,
     svixHeaders: config.svixHeaders,
     stopping: stopping.signal,
     processId,
