@@ -4,6 +4,8 @@ import type { Lane } from '../domain/names.ts'
 export interface EndpointRuns {
   /** One more begins. @returns whether the endpoint has its share of the lane already, and what to call when it is over */
   begin(lane: Lane, endpointId: string): { readonly isOver: boolean; end(): void }
+  /** Whether another one would be over its share. */
+  isFull(lane: Lane, endpointId: string): boolean
 }
 
 /**
@@ -17,14 +19,17 @@ const BOUNDED: ReadonlySet<Lane> = new Set(['slow', 'retry'])
 /** @param slots activities at a time of each lane */
 export function createEndpointRuns(slots: Readonly<Record<Lane, number>>): EndpointRuns {
   const counts = new Map<string, number>()
+  const isFull = (lane: Lane, endpointId: string) =>
+    BOUNDED.has(lane) && (counts.get(`${lane} ${endpointId}`) ?? 0) >= Math.max(1, Math.floor(slots[lane] * SHARE))
   return {
+    isFull,
     begin(lane, endpointId) {
       if (!BOUNDED.has(lane)) return { isOver: false, end: () => undefined }
       const key = `${lane} ${endpointId}`
-      const before = counts.get(key) ?? 0
-      counts.set(key, before + 1)
+      const isOver = isFull(lane, endpointId)
+      counts.set(key, (counts.get(key) ?? 0) + 1)
       return {
-        isOver: before >= Math.max(1, Math.floor(slots[lane] * SHARE)),
+        isOver,
         end() {
           const now = counts.get(key)! - 1
           if (now > 0) counts.set(key, now)

@@ -21,9 +21,10 @@ import { readMessages, type MessageCache, type StoredMessage } from '../storage/
 import type { Pool } from '../storage/pool.ts'
 import type { Recorder } from '../storage/recorder.ts'
 import type { MailboxWake } from '../storage/records.ts'
-import type { Disposition } from './attempt.ts'
+import type { AttemptInput, Disposition } from './attempt.ts'
+import type { EndpointRuns } from './endpoint-runs.ts'
 import type { InFlight } from './in-flight.ts'
-import type { LaneSender } from './lane-sender.ts'
+import { leaveToMailbox, type LaneSender } from './lane-sender.ts'
 import type { RequestSlots } from './request-slots.ts'
 import type { RunMemory, SentPairs } from './run-memory.ts'
 
@@ -35,6 +36,7 @@ export interface FirstAttemptsDependencies {
   readonly inHand: Pick<InHand, 'begin' | 'done' | 'handedOn'>
   readonly takesItsTime: RequestSlots['takesItsTime']
   readonly sendFast: LaneSender
+  readonly endpointRuns: Pick<EndpointRuns, 'isFull'>
   readonly wakeMailbox: (wake: MailboxWake) => void
   readonly runs: RunMemory
   readonly inFlight: InFlight
@@ -274,7 +276,7 @@ async function sendOne(
 ): Promise<'delivered' | 'ended' | Continuation> {
   const known = execution.pairs.get(message.id, endpoint.id)
   if (known !== undefined) return continuationOf(await known)
-  const sending = await deps.sendFast({
+  const attempt: AttemptInput = {
     message,
     endpoint,
     lane: 'fast',
@@ -285,8 +287,16 @@ async function sendOne(
     trigger: execution.trigger,
     retried: execution.retried,
     signal: deps.stopping,
-  })
-  if (typeof sending === 'string') return sending === 'slow' ? 'slow' : 'fast'
+  }
+  const sending = await deps.sendFast(attempt)
+  if (sending === 'busy') return 'fast'
+  if (sending === 'slow') {
+    if (!deps.endpointRuns.isFull('slow', endpoint.id)) return 'slow'
+    // Its activity would do no more, at the price of one.
+    const parking = leaveToMailbox(deps.recorder, attempt, Date.now())
+    execution.pairs.set(message.id, endpoint.id, parking)
+    return continuationOf(await parking)
+  }
   execution.pairs.set(message.id, endpoint.id, sending.done)
   const disposition = await holds.hold(sending.sentAtMs, sending.done)
   if (disposition !== 'held too long') {

@@ -85,14 +85,15 @@ export function createActivities(deps: ActivityDependencies) {
     retry: gated(retrySlots),
   }
   const inFlight = createInFlight()
+  const endpointRuns = createEndpointRuns(deps.laneSlots)
   return {
     ...guarded(
-      createFirstAttempts({ ...deps, sendFast: senders.fast, takesItsTime: (id) => fastSlots.takesItsTime(id), inFlight }),
+      createFirstAttempts({ ...deps, sendFast: senders.fast, takesItsTime: (id) => fastSlots.takesItsTime(id), inFlight, endpointRuns }),
       deps.log,
     ),
     ...guarded(createAttached({ inFlight }), deps.log),
     ...guarded(createHoldBack(deps), deps.log),
-    ...guarded(createRedeliver({ ...deps, senders, endpointRuns: createEndpointRuns(deps.laneSlots) }), deps.log),
+    ...guarded(createRedeliver({ ...deps, senders, endpointRuns }), deps.log),
     ...guarded(createMailbox({ ...deps, sendRetry, drainQueue }), deps.log),
     ...guarded(createTasks(deps), deps.log),
     ...guarded(createSchedule(deps), deps.log),
