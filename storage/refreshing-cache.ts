@@ -93,7 +93,7 @@ export function createRefreshingCache<V extends object>(options: RefreshingCache
     return entry
   }
   const refresh = (old: Entry<V>): void => {
-    if (!predicts || !isKept(old)) return
+    if (!predicts) return
     const livedShare = (performance.now() - old.loadedAtMs!) / life.ms
     const expected = expectedUses(old.expected, old.uses, Math.min(livedShare, 1))
     if (!isWorthRefreshing(expected)) {
@@ -146,12 +146,13 @@ function createEntries<V extends object>(options: RefreshingCacheOptions<V>, bef
   const entries = new LRUCache<string, Entry<V>>({
     maxSize: maxBytes,
     ttl: life.ms,
-    dispose({ kept }, key) {
-      if (kept !== undefined) onDrop?.(key, kept)
+    dispose(entry, key) {
+      lives.forget(entry)
+      if (entry.kept !== undefined) onDrop?.(key, entry.kept)
     },
   })
   const isKept = (entry: Entry<V>) => entries.peek(entry.key, { allowStale: true }) === entry
-  const lives = createLives<V>(life, { beforeEnd, atEnd: (entry) => void (isKept(entry) && entries.delete(entry.key)) })
+  const lives = createLives<V>(life, { beforeEnd, atEnd: (entry) => void entries.delete(entry.key) })
   const keep = (entry: Entry<V>, value: V): void => {
     entry.loadedAtMs = performance.now()
     // The size of a value that is there already would not be looked at.
@@ -201,6 +202,11 @@ function createLives<V>(life: CacheLife, { beforeEnd, atEnd }: { beforeEnd(entry
     begin(entry: Entry<V>): void {
       living.add(entry)
       timer ??= setTimeout(sweep, life.sweepEveryMs).unref()
+    },
+    /** What was dropped is held by nothing. */
+    forget(entry: Entry<V>): void {
+      living.delete(entry)
+      ending.delete(entry)
     },
   }
 }
