@@ -68,9 +68,10 @@ export function createWarmConnections(max: number, lookEveryMs = LOOK_EVERY_MS):
       origin.open = () => {
         origin.notBeforeMs = performance.now() + LIMITS.connectionIdleMs
         origin.opening = true
-        connect(target, (_error, socket) => {
+        connect(target, (...[error, socket]) => {
           origin.opening = false
-          if (socket === null) return
+          // Not by the socket: undici gives `undefined` with an error where its types say `null`.
+          if (error !== null) return
           if (stopped) socket.destroy()
           else origin.spare = hold(socket, () => (origin.spare = undefined))
         })

@@ -13,6 +13,8 @@ interface Receiver {
   readonly origin: string
   /** Connections, in the order in which they came, and how many requests each has had. */
   readonly connections: Map<Socket, number>
+  /** Listens no more; the connections there are stay. */
+  close(): void
 }
 
 /** Ends every connection after its answer. */
@@ -24,16 +26,24 @@ async function startReceiver(t: TestContext): Promise<Receiver> {
   }).listen(0, '127.0.0.1')
   server.on('connection', (socket: Socket) => connections.set(socket, 0))
   await once(server, 'listening')
+  const close = (): void => void server.close()
   t.after(() => {
     server.closeAllConnections()
-    server.close()
+    close()
   })
-  return { origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, connections }
+  return { origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, connections, close }
 }
 
 function startSender(t: TestContext, max: number) {
   const warm = createWarmConnections(max, LOOK_EVERY_MS)
-  const agent = new Agent({ connect: warm.reserved(createConnector({ hold: () => undefined }), ''), pipelining: 1, allowH2: false })
+  const connect = createConnector({ hold: () => undefined })
+  let refused = 0
+  const counted: typeof connect = (target, callback) =>
+    connect(target, (...result) => {
+      if (result[0] !== null) refused++
+      callback(...result)
+    })
+  const agent = new Agent({ connect: warm.reserved(counted, ''), pipelining: 1, allowH2: false })
   t.after(async () => {
     warm.stop()
     await agent.destroy()
@@ -43,7 +53,7 @@ function startSender(t: TestContext, max: number) {
     const { body } = await request(origin, { dispatcher: agent })
     return body.text()
   }
-  return { warm, send }
+  return { warm, send, refused: () => refused }
 }
 
 const unused = ({ connections }: Receiver): Socket[] => [...connections].filter(([, requests]) => requests === 0).map(([socket]) => socket)
@@ -114,6 +124,23 @@ test('a connection in reserve that the endpoint ends is not used', { timeout: 20
   for (let i = 0; i < 20; i++) {
     assert.equal(await send(receiver.origin), 'ok')
   }
+})
+
+test('a host that cannot be reached has none, and nothing breaks', { timeout: 20_000 }, async (t) => {
+  const [gone, there] = [await startReceiver(t), await startReceiver(t)]
+  const { send, refused } = startSender(t, 10)
+  await sendUntil(
+    () => send(gone.origin),
+    () => unused(gone).length > 0,
+  )
+  gone.close()
+  let own = 0
+  const tries = async () => {
+    await send(gone.origin).catch(() => own++)
+  }
+  // What takes the one in reserve lets another be opened, and that is refused.
+  await sendUntil(tries, () => refused() > own)
+  assert.equal(await send(there.origin), 'ok')
 })
 
 test('what is in reserve is closed at the end', { timeout: 20_000 }, async (t) => {
