@@ -60,6 +60,7 @@ export async function startOwnService(): Promise<OwnService> {
       detached: true,
       env: {
         ...process.env,
+        MALLOC_ARENA_MAX: '2',
         DATABASE_URL: undefined,
         TEMPORAL_ADDRESS: undefined,
         TEMPORAL_NAMESPACE: undefined,
