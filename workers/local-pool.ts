@@ -42,7 +42,7 @@ const READY_LINE_MAX_CHARS = 10_000
 
 /**
  * Worker processes on this machine. One that ends without being told to is started again, after a wait that grows with each
- * crash in a row; the newest are the first to drain, so that the others keep their connections and caches. A worker ends when
+ * crash in a row, as long as none worked for the longest wait; the newest are the first to drain, so that the others keep their connections and caches. A worker ends when
  * this process is gone, however that came: it has a channel to it.
  */
 export function createLocalPool(options: LocalPoolOptions): LocalPool {
@@ -62,9 +62,9 @@ export function createLocalPool(options: LocalPoolOptions): LocalPool {
     whenSaid(child, options.readyLine, () => (place.ready = true))
     const crashed = (how: string): void => {
       if (place.child !== child) return
+      if (place.ready && performance.now() - startedAtMs > backoff.maxMs) place.crashes = 0
       place.child = undefined
       place.ready = false
-      if (performance.now() - startedAtMs > backoff.maxMs) place.crashes = 0
       const waitMs = Math.min(backoff.maxMs, backoff.firstMs * 2 ** place.crashes++)
       log.warn({ place: place.number, how, waitMs }, 'pool.worker-crashed')
       place.again = setTimeout(() => start(place), waitMs)
