@@ -1,0 +1,161 @@
+import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { chmodSync, closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { createToken } from '../api/token.ts'
+import { startPostgres } from '../cli/embedded/postgres.ts'
+import { findTemporal } from '../cli/embedded/temporal-program.ts'
+import { startTemporal } from '../cli/embedded/temporal.ts'
+import { CommandFailure } from '../cli/failure.ts'
+import type { Progress } from '../cli/progress.ts'
+import type { Cleanup } from '../cli/stopping.ts'
+import { readConfig } from '../config/index.ts'
+import { DEFAULT_ORGANISATION } from '../domain/default-organisation.ts'
+
+const ROOT = join(import.meta.dirname, '..')
+const NAMESPACE = 'tidings-elastic'
+const READY_TIMEOUT_MS = 120_000
+const LOOK_EVERY_MS = 100
+/** What a process that stops may take. */
+const STOP_MS = 40_000
+const LOG_TAIL_CHARS = 3000
+
+/** A process of the service that runs by itself. */
+export interface Service {
+  readonly pid: number
+  /** SIGTERM, and SIGKILL where it takes too long. Resolves with its exit code or signal. */
+  stop(): Promise<number | string>
+  /** Rejects when it ends without having been asked to. */
+  readonly died: Promise<never>
+  /** What it has written. */
+  said(): string
+}
+
+/** Servers of our own with an empty data directory, and an API process on them. */
+export interface ElasticStack {
+  readonly apiUrl: string
+  readonly token: string
+  readonly databaseUrl: string
+  /** What a worker's process needs to know. */
+  readonly environment: Readonly<Record<string, string | undefined>>
+  /** Starts a script of ours, and waits until it says that it works. */
+  start(script: string, args: readonly string[], ready: RegExp, env?: Readonly<Record<string, string>>): Promise<Service>
+  /** What a process wrote last. */
+  readonly logs: string
+}
+
+/**
+ * Starts Postgres, Temporal and an API process. What was started is stopped by `cleanup`.
+ * @param settings environment of the service's processes, over the usual one
+ */
+export async function startElasticStack(
+  settings: Readonly<Record<string, string>>,
+  cleanup: Cleanup,
+  progress: Progress,
+): Promise<ElasticStack> {
+  const folder = mkdtempSync(join(tmpdir(), 'tidings-elastic-'))
+  // Postgres runs as another user where we are root.
+  chmodSync(folder, 0o755)
+  cleanup.add(() => rmSync(folder, { recursive: true, force: true, maxRetries: 3 }))
+  const dataDir = (name: string) => {
+    mkdirSync(join(folder, name))
+    return join(folder, name)
+  }
+  const postgres = await progress.step('starting Postgres', () => startPostgres({ dataDir: dataDir('postgres'), port: 0 }))
+  cleanup.add(() => postgres.stop())
+  const program = await findTemporal({ cacheDir: readConfig().cacheDir, dataDir: folder }, progress)
+  const temporal = await progress.step('starting Temporal', () =>
+    startTemporal({ program, dataDir: dataDir('temporal'), namespace: NAMESPACE, port: 0, uiPort: 0 }),
+  )
+  cleanup.add(() => temporal.stop())
+  const secret = randomBytes(32).toString('base64url')
+  const environment = {
+    ...process.env,
+    NODE_TEST_CONTEXT: undefined,
+    MALLOC_ARENA_MAX: '2',
+    TIDINGS_ENV: 'production',
+    TIDINGS_PORT: '0',
+    TIDINGS_DATA_DIR: folder,
+    TIDINGS_JWT_SECRET: secret,
+    TIDINGS_ENCRYPTION_KEY: `${secret}, for encryption`,
+    TIDINGS_ALLOW_SUBNETS: '127.0.0.0/8',
+    TIDINGS_LOG_LEVEL: 'warn',
+    DATABASE_URL: postgres.url,
+    TEMPORAL_ADDRESS: temporal.address,
+    TEMPORAL_NAMESPACE: NAMESPACE,
+    ...settings,
+  }
+  const logs = dataDir('logs')
+  const start: ElasticStack['start'] = async (script, args, ready, env = {}) => {
+    const service = await startScript({
+      script,
+      args,
+      ready,
+      env: { ...environment, ...env },
+      logFile: join(logs, `${script.replace(/\W/g, '-')}.log`),
+    })
+    cleanup.add(async () => void (await service.stop()))
+    return service
+  }
+  const api = await progress.step('starting an API process', () => start('cli/api.ts', [], /^tidings ready \S+$/m))
+  return {
+    apiUrl: /^tidings ready (\S+)$/m.exec(api.said())![1]!,
+    token: await createToken({ secret, subject: DEFAULT_ORGANISATION }),
+    databaseUrl: postgres.url,
+    environment,
+    start,
+    logs,
+  }
+}
+
+interface Script {
+  readonly script: string
+  readonly args: readonly string[]
+  readonly ready: RegExp
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly logFile: string
+}
+
+async function startScript({ script, args, ready, env, logFile }: Script): Promise<Service> {
+  const log = openSync(logFile, 'a', 0o600)
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(ROOT, script), ...args], {
+    // The channel tells it when we are gone, however that came.
+    stdio: ['ignore', log, log, 'ipc'],
+    cwd: ROOT,
+    // Ctrl-C in the terminal is for us; we stop it in our order.
+    detached: true,
+    env,
+  })
+  closeSync(log)
+  const said = () => readFileSync(logFile, 'utf8')
+  let asked = false
+  const ended = once(child, 'exit').then(([code, signal]) => (signal ?? code) as number | string)
+  const died = ended.then((how) => {
+    if (asked) return new Promise<never>(() => undefined)
+    throw new CommandFailure('child_died', `${script} ended by itself (${how}):\n${said().slice(-LOG_TAIL_CHARS)}`)
+  })
+  died.catch(() => undefined)
+  const stop = async () => {
+    asked = true
+    child.kill('SIGTERM')
+    const kill = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
+    const how = await ended
+    clearTimeout(kill)
+    return how
+  }
+  const endMs = performance.now() + READY_TIMEOUT_MS
+  while (!ready.test(said())) {
+    if (performance.now() > endMs) {
+      await stop()
+      throw new CommandFailure(
+        'service_failed',
+        `${script} was not ready in ${READY_TIMEOUT_MS / 1000} s:\n${said().slice(-LOG_TAIL_CHARS)}`,
+      )
+    }
+    await Promise.race([delay(LOOK_EVERY_MS), died])
+  }
+  return { pid: child.pid!, stop, died, said }
+}
