@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { DEFAULT_ORGANISATION } from '../../domain/default-organisation.ts'
 import { createTestDatabase } from '../support/postgres.ts'
-import { spawnScript, type RunningProcess } from '../support/processes.ts'
+import { spawnProcess, spawnScript, type RunningProcess } from '../support/processes.ts'
 import { startTestTemporal } from '../support/temporal.ts'
 
+const ROOT = join(import.meta.dirname, '..', '..')
 const SECRETS = {
   TIDINGS_JWT_SECRET: 'a secret for the tests of the commands',
   TIDINGS_ENCRYPTION_KEY: 'another secret for the tests of the commands',
@@ -25,6 +28,23 @@ for (const name of ['start', 'api', 'worker', 'token', 'import', 'demo', 'test']
     assert.equal(command.stderr(), '')
   })
 }
+
+test('tidings has every command that an npm script has, and hands over to it', async () => {
+  const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: Record<string, string> }
+  const commands = Object.entries(scripts).filter(([name, script]) => / cli\/[\w-]+\.ts$/.test(script) && name !== 'test')
+  const help = spawnProcess(process.execPath, ['cli/tidings.mjs'])
+  assert.equal(await help.ended, 0)
+  for (const [name] of commands) assert.match(help.stdout(), new RegExp(`^  ${name} `, 'm'))
+  const worker = spawnProcess(process.execPath, ['cli/tidings.mjs', 'worker', '--help'])
+  assert.equal(await worker.ended, 0)
+  assert.match(worker.stdout(), /^npm run worker/)
+})
+
+test('tidings refuses a command that there is not, and tells those there are', async () => {
+  const wrong = spawnProcess(process.execPath, ['cli/tidings.mjs', 'nothing'])
+  assert.equal(await wrong.ended, 1)
+  assert.match(wrong.stderr(), /^tidings: there is no command "nothing"\n[^]*\n {2}start /)
+})
 
 test('a role of its own names the servers that it was not given', async () => {
   const env = { DATABASE_URL: undefined, TEMPORAL_ADDRESS: undefined }
