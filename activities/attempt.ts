@@ -5,7 +5,14 @@ import { successRateOf, type HealthRules } from '../domain/health.ts'
 import { newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Lane } from '../domain/names.ts'
-import { asksToBeDisabled, STATUS_FAIL, STATUS_SUCCESS, type AttemptOutcome, type AttemptTrigger } from '../domain/outcome.ts'
+import {
+  asksToBeDisabled,
+  STATUS_FAIL,
+  STATUS_SUCCESS,
+  TRIGGER_SCHEDULED,
+  type AttemptOutcome,
+  type AttemptTrigger,
+} from '../domain/outcome.ts'
 import type { OutgoingClient } from '../http/client.ts'
 import { signerFor, signMessage } from '../http/signing.ts'
 import type { CachedEndpoint } from '../storage/config-cache.ts'
@@ -13,6 +20,7 @@ import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { StoredMessage } from '../storage/messages.ts'
 import type { Recorder } from '../storage/recorder.ts'
 import type { DeliveryChange } from '../storage/records.ts'
+import type { Load } from './load.ts'
 
 /**
  * What became of a delivery by one attempt, recorded when it is returned. `interrupted`: nothing was recorded, the process
@@ -50,6 +58,7 @@ export interface AttemptDependencies {
   readonly requestTimeoutMs: number
   readonly svixHeaders: boolean
   readonly disableEndpoint: (endpointId: string, appId: string) => Promise<void>
+  readonly load: Pick<Load, 'firstRequest'>
   readonly log: Logger
 }
 
@@ -67,9 +76,15 @@ const GONE: AttemptOutcome = { kind: 'blocked', statusCode: 0, body: 'the payloa
 export function createMakeAttempt(deps: AttemptDependencies): MakeAttempt {
   return (input) => {
     const startedAtMs = Date.now()
+    if (waitedForUsAlone(input)) deps.load.firstRequest(startedAtMs - (input.message.deliverAtMs ?? input.message.createdAtMs))
     const answered = input.message.payload === null ? Promise.resolve(GONE) : send(deps, input, input.message.payload, startedAtMs)
     return { answered, done: answered.then((outcome) => settle(deps, input, outcome, startedAtMs)) }
   }
+}
+
+/** What was parked, is slow, or is sent again on request has waited for its endpoint or for somebody else. */
+function waitedForUsAlone({ attemptsBefore, lane, trigger, parkAlways }: AttemptInput): boolean {
+  return attemptsBefore === 0 && lane !== 'slow' && trigger === TRIGGER_SCHEDULED && parkAlways !== true
 }
 
 function send(deps: AttemptDependencies, input: AttemptInput, payload: string, nowMs: number): Promise<AttemptOutcome> {

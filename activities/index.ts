@@ -24,6 +24,7 @@ import { createFirstAttempts } from './first-attempts.ts'
 import { createHoldBack } from './hold-back.ts'
 import { createInFlight } from './in-flight.ts'
 import { createGatedSender, createLaneSender } from './lane-sender.ts'
+import type { Load } from './load.ts'
 import { createMailbox } from './mailbox.ts'
 import type { Pace } from './pace.ts'
 import { createQueueDrain } from './queue-drain.ts'
@@ -61,6 +62,7 @@ export interface ActivityDependencies {
   /** Activities at a time of one delivery task queue. */
   readonly laneSlots: Readonly<Record<Lane, number>>
   readonly svixHeaders: boolean
+  readonly load: Pick<Load, 'firstRequest' | 'fault' | 'addLane'>
   readonly log: Logger
   /** Aborted when requests in flight are to be given up. */
   readonly stopping: AbortSignal
@@ -79,24 +81,24 @@ export function createActivities(deps: ActivityDependencies) {
   const gated = (slots: RequestSlots) => createGatedSender(slots, makeAttempt, { slow, gate: deps })
   const drainQueue = createQueueDrain({ ...attempts, slots: retrySlots })
   const fastSlots = createRequestSlots({ weights, isSlow: (endpointId) => slow.has(endpointId), startingLimit: 1, max: laneRequests.fast })
-  const senders = {
-    fast: gated(fastSlots),
-    slow: gated(createRequestSlots({ weights, startingLimit: 5, max: laneRequests.slow })),
-    retry: gated(retrySlots),
+  const slowSlots = createRequestSlots({ weights, startingLimit: 5, max: laneRequests.slow })
+  const senders = { fast: gated(fastSlots), slow: gated(slowSlots), retry: gated(retrySlots) }
+  for (const [lane, slots] of Object.entries({ fast: fastSlots, slow: slowSlots, retry: retrySlots })) {
+    deps.load.addLane({ inFlight: () => slots.inFlight(), max: laneRequests[lane as Lane] })
   }
   const inFlight = createInFlight()
   const endpointRuns = createEndpointRuns(deps.laneSlots)
   return {
     ...guarded(
       createFirstAttempts({ ...deps, sendFast: senders.fast, takesItsTime: (id) => fastSlots.takesItsTime(id), inFlight, endpointRuns }),
-      deps.log,
+      deps,
     ),
-    ...guarded(createAttached({ inFlight }), deps.log),
-    ...guarded(createHoldBack(deps), deps.log),
-    ...guarded(createRedeliver({ ...deps, senders, endpointRuns }), deps.log),
-    ...guarded(createMailbox({ ...deps, sendRetry, drainQueue }), deps.log),
-    ...guarded(createTasks(deps), deps.log),
-    ...guarded(createSchedule(deps), deps.log),
+    ...guarded(createAttached({ inFlight }), deps),
+    ...guarded(createHoldBack(deps), deps),
+    ...guarded(createRedeliver({ ...deps, senders, endpointRuns }), deps),
+    ...guarded(createMailbox({ ...deps, sendRetry, drainQueue }), deps),
+    ...guarded(createTasks(deps), deps),
+    ...guarded(createSchedule(deps), deps),
   }
 }
 
@@ -108,7 +110,7 @@ type AnyActivity = (input: never) => Promise<unknown>
  * The activities' edge: what is not a Temporal failure already is a fault of ours or of a database. It is logged whole, and
  * history gets its kind and a reference to the log line: messages and stacks of unknown errors may hold anything.
  */
-function guarded<T extends Record<string, AnyActivity>>(activities: T, log: Logger): T {
+function guarded<T extends Record<string, AnyActivity>>(activities: T, { log, load }: Pick<ActivityDependencies, 'log' | 'load'>): T {
   const wrap =
     (name: string, activity: AnyActivity): AnyActivity =>
     async (input) => {
@@ -116,6 +118,7 @@ function guarded<T extends Record<string, AnyActivity>>(activities: T, log: Logg
         return await activity(input)
       } catch (error) {
         if (error instanceof ApplicationFailure) throw error
+        load.fault()
         const reference = randomUUID()
         log.error({ activity: name, reference, err: error }, 'activity.failed')
         const type = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'Fault'

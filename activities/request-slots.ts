@@ -26,6 +26,8 @@ export interface RequestSlots {
   acquire(endpointId: string, host: string, priority?: Priority): Slot | Promise<Slot | Refusal> | Refusal
   /** Whether the endpoint takes its time, on average of late: what waits for it waits for nothing of ours. */
   takesItsTime(endpointId: string): boolean
+  /** Requests of all endpoints, without those that were detached. */
+  inFlight(): number
 }
 
 export interface RequestSlotsOptions {
@@ -91,6 +93,7 @@ export function createRequestSlots(options: RequestSlotsOptions): RequestSlots {
       })
     },
     takesItsTime: (endpointId) => (lane.endpoints.get(endpointId)?.heldMs ?? 0) >= UNHURRIED_FROM_MS,
+    inFlight: () => lane.active,
   }
 }
 

@@ -3,6 +3,7 @@ import { DEFAULT_JITTER, DEFAULT_SCHEDULE_MS, type RetryPolicy } from '../domain
 import { LIMITS } from '../domain/limits.ts'
 import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
+import { autoscaleConfig, autoscaleProblems, autoscaleVariables, type AutoscaleConfig } from './autoscale.ts'
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
 import { shareVariables } from './shares.ts'
 import { flag, integer, list, nameServers, origins, ports, secret, secrets, weaknessOf, webUrl } from './formats.ts'
@@ -48,6 +49,7 @@ const environment = z.object({
   TIDINGS_RETRY_TIME_SCALE: z.string().default('1').transform(Number).pipe(z.number().positive().max(10)),
   ...healthVariables,
   ...shareVariables,
+  ...autoscaleVariables,
   TIDINGS_REQUEST_TIMEOUT_MS: integer(100, LIMITS.requestTimeoutMaxMs, LIMITS.requestTimeoutMs),
   TIDINGS_PARTITIONS: integer(1, 256, 4),
   TIDINGS_GROUP_MAX: integer(1, LIMITS.groupMaxMessages, LIMITS.groupMaxMessages).optional(),
@@ -118,6 +120,7 @@ export interface Config {
   /** Multiplies every retry delay; 1 outside tests. */
   readonly retryTimeScale: number
   readonly endpointHealth: HealthConfig
+  readonly autoscale: AutoscaleConfig
   readonly requestTimeoutMs: number
   readonly partitions: number
   readonly priorityWeights: PriorityWeights
@@ -155,7 +158,11 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     throw new ConfigError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('\n'))
   }
   const value = parsed.data
-  const problems = [...temporalProblems(value), ...(value.TIDINGS_ENV === 'production' ? problemsInProduction(value) : [])]
+  const problems = [
+    ...temporalProblems(value),
+    ...autoscaleProblems(value),
+    ...(value.TIDINGS_ENV === 'production' ? problemsInProduction(value) : []),
+  ]
   if (problems.length > 0) throw new ConfigError(problems.join('\n'))
   const scale = value.TIDINGS_RETRY_TIME_SCALE
   const ownServer = value.TEMPORAL_ADDRESS === undefined
@@ -187,6 +194,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     },
     retryTimeScale: scale,
     endpointHealth: healthConfig(value, scale),
+    autoscale: autoscaleConfig(value),
     requestTimeoutMs: value.TIDINGS_REQUEST_TIMEOUT_MS,
     partitions: value.TIDINGS_PARTITIONS,
     priorityWeights: value.TIDINGS_PRIORITY_WEIGHTS,

@@ -126,6 +126,10 @@ export const LIMITS = {
   pendingActivitiesPerWorkflow: 300,
   /** So many endpoints that fail in one slice are looked at together before each has its activity. */
   failedLookedAtFrom: 5,
+  /** Waiting rows that the autoscaler counts, of the outbox and of each endpoint: what is over it looks like it. */
+  scalingRowsCounted: 1_000_000,
+  /** How long samples and decisions of the autoscaler are kept: 30 days. */
+  scalingKeptMs: 2_592_000_000,
   /** Rows in one statement of the attempts writer. */
   attemptsPerFlush: 500,
   /** Messages accepted by one statement. */

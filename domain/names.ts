@@ -43,6 +43,14 @@ export function taskWorkflowId(taskId: string): string {
 /** One for all messages that wait for their time. */
 export const SCHEDULE_WORKFLOW_ID = 'schedule'
 
+/** What the autoscaler's process polls: its activities act where the workers are. */
+export const AUTOSCALE_TASK_QUEUE = 'autoscale'
+
+/** @param pool of workers that are scaled together */
+export function autoscaleWorkflowId(pool: string): string {
+  return `autoscale/${pool}`
+}
+
 /** Keyword lists: SQL visibility has room for three in a namespace. */
 export const SEARCH_ATTRIBUTES = {
   messages: 'MessageIds',

@@ -14,6 +14,8 @@ export interface StoredMessage extends RoutedMessage {
   /** Absent: medium. */
   readonly priority?: Priority | undefined
   readonly orderingKey?: string | undefined
+  /** Absent: at once. */
+  readonly deliverAtMs?: number | undefined
   /** By the publisher: its own deliveries are neither begun nor retried. */
   readonly cancelled?: boolean
 }
@@ -43,6 +45,7 @@ interface MessageRow {
   envelope: Envelope | null
   priority: Priority
   ordering_key: string | null
+  deliver_at: Date | null
 }
 
 /** Reads messages in one statement; those that do not exist (yet) are absent from the map. */
@@ -58,7 +61,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
   const { rows } = await pool.query<MessageRow>({
     name: 'messages-by-id',
     text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at,
-        cancelled_at IS NOT NULL AS cancelled, priority, envelope, ordering_key
+        cancelled_at IS NOT NULL AS cancelled, priority, envelope, ordering_key, deliver_at
       FROM message WHERE id = ANY($1::text[])`,
     values: [missing],
   })
@@ -74,6 +77,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
       envelope: row.envelope ?? undefined,
       priority: row.priority,
       orderingKey: row.ordering_key ?? undefined,
+      deliverAtMs: row.deliver_at?.getTime(),
     }
     found.set(row.id, message)
     cache.set(row.id, message)

@@ -4,6 +4,7 @@ import type { WorkflowBundle } from '@temporalio/worker'
 import { createAdmission } from '../activities/admission.ts'
 import { createHealthWatch } from '../activities/health-watch.ts'
 import { createActivities } from '../activities/index.ts'
+import type { Load } from '../activities/load.ts'
 import { createPace } from '../activities/pace.ts'
 import type { RunMemory } from '../activities/run-memory.ts'
 import { writeGapMs } from '../domain/linger.ts'
@@ -32,6 +33,7 @@ export interface WorkersOptions {
   readonly drainMs: number
   readonly runs: RunMemory
   readonly metrics: Metrics
+  readonly load: Load
 }
 
 export interface StartedWorkers {
@@ -74,6 +76,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     laneRequests: config.laneRequests,
     laneSlots: config.laneSlots,
     svixHeaders: config.svixHeaders,
+    load: options.load,
     stopping: stopping.signal,
     processId,
   })
@@ -109,5 +112,10 @@ function startHealth(parts: Parts, options: WorkersOptions, stack: Stack) {
     stack.push(() => sweep.stop())
   }
   const admission = options.metrics.held(createAdmission({ ...shared, buckets: createTokenBuckets(parts.pool) }))
-  return { health: options.metrics.counted(health), healthRules: rules.health, admission, pace: createPace({ ...shared, admission }) }
+  return {
+    health: options.load.counted(options.metrics.counted(health)),
+    healthRules: rules.health,
+    admission,
+    pace: createPace({ ...shared, admission }),
+  }
 }

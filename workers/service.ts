@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import { createLoad } from '../activities/load.ts'
 import { createRunMemory } from '../activities/run-memory.ts'
 import type { Config } from '../config/index.ts'
 import { createCrowding, type Crowding } from '../domain/crowding.ts'
@@ -14,6 +15,7 @@ import { TOKENS_CHANNEL } from '../storage/revocations.ts'
 import { startApiServer } from './api-server.ts'
 import { startWorkers } from './delivery.ts'
 import { createDispatcher, type Dispatcher } from './dispatcher.ts'
+import { startHeartbeat } from './heartbeat.ts'
 import { createMetrics, serveMetrics } from './metrics.ts'
 import { connectParts, type Parts } from './parts.ts'
 import { createSchedule } from './schedule.ts'
@@ -79,10 +81,12 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const lanes = delivers ? options.lanes : []
   const every = await announcePartitions(parts, stack)
   const partitions = options.partitions === 'all' ? every : options.partitions
+  const load = createLoad()
   const workers =
     dispatches || delivers
-      ? await startWorkers(parts, { ...options, lanes, partitions, bundle: await bundling, runs, metrics }, stack)
+      ? await startWorkers(parts, { ...options, lanes, partitions, bundle: await bundling, runs, metrics, load }, stack)
       : undefined
+  if (workers !== undefined) await startHeartbeat(parts, { load, roles, lanes }, stack)
   const dispatcher = dispatches ? startDispatcher(parts, runs, crowding, stack) : undefined
   if (dispatches) startTasks(parts, stack)
   const schedule = createSchedule(parts, { sweep: dispatches })

@@ -8,7 +8,7 @@ import type { Activities } from '../activities/index.ts'
 import { attachTaskQueue, deliverTaskQueue, FAN_OUT_TASK_QUEUE, type Lane } from '../domain/names.ts'
 import { leanWorkflowThreads } from './workflow-threads.ts'
 
-const FAILURE_CONVERTER_PATH = fileURLToPath(new URL('../workflows/failure-converter.ts', import.meta.url))
+export const FAILURE_CONVERTER_PATH = fileURLToPath(new URL('../workflows/failure-converter.ts', import.meta.url))
 const BUNDLER_PATH = fileURLToPath(new URL('./workflow-bundler.ts', import.meta.url))
 const BUNDLE_MAX_BYTES = 67_108_864
 
