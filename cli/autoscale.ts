@@ -1,5 +1,7 @@
 import { availableParallelism } from 'node:os'
+import type { Logger } from 'pino'
 import { readConfig, type Config } from '../config/index.ts'
+import { LIMITS } from '../domain/limits.ts'
 import type { ScalingTarget } from '../domain/scaling.ts'
 import { DEFAULT_RULES } from '../domain/scaling-rules.ts'
 import { DECISIONS_SHOWN, openAutoscale, parseFor, type AutoscaleClient } from './autoscale-client.ts'
@@ -7,6 +9,7 @@ import { decisionTable, statusText } from './autoscale-report.ts'
 import { describe, readOptions, runCommand } from './command.ts'
 import { prepareNamespace } from './embedded/namespace.ts'
 import { CommandFailure, reasonOf } from './failure.ts'
+import { openLocalPool } from './local-target.ts'
 import { createLog } from './logger.ts'
 import { migrateDatabase } from './stack.ts'
 import { atMost, stopRequested } from './stopping.ts'
@@ -20,13 +23,18 @@ interface OpenedTarget {
 }
 
 /** Where workers can be started and stopped: `--target` takes these names. */
-const TARGETS: Readonly<Record<string, (config: Config) => OpenedTarget | Promise<OpenedTarget>>> = {}
+const TARGETS: Readonly<Record<string, (config: Config, log: Logger) => OpenedTarget | Promise<OpenedTarget>>> = {
+  local(config, log) {
+    const target = openLocalPool(config, LIMITS.localWorkersMax, log)
+    return { target, min: 1, max: LOCAL_MAX, stop: () => target.stop() }
+  },
+}
 
 /** Workers of this machine unless told: one for each core. */
 const LOCAL_MAX = availableParallelism()
 
 const names = Object.keys(TARGETS).join('|')
-const HELP = `npm run autoscale -- run --target ${names === '' ? 'NAME' : names} | status | decisions | pause | resume | set N | clear
+const HELP = `npm run autoscale -- run --target ${names} | status | decisions | pause | resume | set N | clear
 
 Adds and removes workers as the queues need it, by the rules of docs/autoscaling.md.
   run --target NAME     runs it until it is stopped, with DATABASE_URL and TEMPORAL_ADDRESS
@@ -114,7 +122,7 @@ async function run(
   if (databaseUrl === undefined || temporalAddress === undefined) throw new CommandFailure('usage', 'set DATABASE_URL and TEMPORAL_ADDRESS')
   const stopping = stopRequested()
   const { log, flush } = createLog(config.logLevel)
-  const opened = await createTarget(options.target ?? '', config)
+  const opened = await createTarget(options.target ?? '', config, log)
   const min = limitOf('--min', options.min) ?? config.autoscale.min ?? opened.min
   const max = limitOf('--max', options.max) ?? config.autoscale.max ?? opened.max
   if (min > max) throw new CommandFailure('usage', `at least ${min} workers and at most ${max} are no limits`)
@@ -137,10 +145,10 @@ async function run(
   }
 }
 
-function createTarget(name: string, config: Config): OpenedTarget | Promise<OpenedTarget> {
+function createTarget(name: string, config: Config, log: Logger): OpenedTarget | Promise<OpenedTarget> {
   const create = TARGETS[name]
-  if (create === undefined) throw new CommandFailure('usage', `--target "${name}": must be one of ${names === '' ? 'none, yet' : names}`)
-  return create(config)
+  if (create === undefined) throw new CommandFailure('usage', `--target "${name}": must be one of ${names}`)
+  return create(config, log)
 }
 
 function limitOf(option: string, text: string | undefined): number | undefined {

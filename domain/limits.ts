@@ -130,6 +130,8 @@ export const LIMITS = {
   scalingRowsCounted: 1_000_000,
   /** How long samples and decisions of the autoscaler are kept: 30 days. */
   scalingKeptMs: 2_592_000_000,
+  /** Worker processes that an autoscaler starts on its own machine. */
+  localWorkersMax: 256,
   /** Rows in one statement of the attempts writer. */
   attemptsPerFlush: 500,
   /** Messages accepted by one statement. */
