@@ -51,7 +51,7 @@ const SAMPLE_EVERY_MS = 1000
 /** The rest is given up after so long without an arrival: more than the time in which a killed worker's activities are given on. */
 const SILENCE_MS = 120_000
 /** After the load the rules have this long to shrink the pool. */
-const SHRINK_MS = 60_000
+const SHRINK_MS = 45_000
 
 await runCommand({ help: HELP, main })
 
