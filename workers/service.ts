@@ -112,6 +112,7 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
     groupMaxMessages: config.groupMaxMessages,
     weights: config.priorityWeights,
     pace: createStartPace(crowding, parts.inHand),
+    prefetch: parts.prefetch,
     log,
   })
   stack.push(() => dispatcher.stop())
