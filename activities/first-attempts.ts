@@ -12,6 +12,7 @@ import { LIMITS } from '../domain/limits.ts'
 import { TRIGGER_MANUAL } from '../domain/outcome.ts'
 import { hasQueue } from '../domain/ordering.ts'
 import { combine, DEFAULT_PRIORITY, higher, lineOf, type Priority, type PriorityWeights } from '../domain/priority.ts'
+import type { Prefetch } from '../domain/prefetch.ts'
 import { takes } from '../domain/routing.ts'
 import { readRecordedAttempts } from '../storage/deliveries.ts'
 import type { CachedEndpoint, ConfigCache } from '../storage/config-cache.ts'
@@ -34,6 +35,7 @@ export interface FirstAttemptsDependencies {
   readonly configCache: ConfigCache
   readonly recorder: Recorder
   readonly inHand: Pick<InHand, 'begin' | 'done' | 'handedOn'>
+  readonly prefetch: Pick<Prefetch, 'routed' | 'begin' | 'ended'>
   readonly takesItsTime: RequestSlots['takesItsTime']
   readonly sendFast: LaneSender
   readonly endpointRuns: Pick<EndpointRuns, 'isFull'>
@@ -82,10 +84,12 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
       const missing = input.messageIds.filter((id) => !messages.has(id))
       const absent = missing.length === 0 ? 0 : missing.length - (await readErased(deps.pool, missing)).size
       if (absent > 0) return { ...result, absent }
-      const slice = cutSlice(await route(deps.configCache, input, messages), input.afterEndpointId)
+      const routed = await route(deps.configCache, input, messages)
+      if (input.afterEndpointId === undefined) deps.prefetch.routed(messages.size, deliveriesTo(routed))
+      const slice = cutSlice(routed, input.afterEndpointId)
       const { nextAfterEndpointId } = slice
       const targets = await withoutQueued(deps, input, slice.targets)
-      const deliveries = targets.reduce((sum, target) => sum + target.messages.length, 0)
+      const deliveries = deliveriesTo(targets)
       if (
         nextAfterEndpointId === undefined &&
         input.afterEndpointId === undefined &&
@@ -161,6 +165,8 @@ async function route(configCache: ConfigCache, input: FirstAttemptsInput, messag
   return [...targets.values()].sort((a, b) => (a.endpoint.id < b.endpoint.id ? -1 : 1))
 }
 
+const deliveriesTo = (targets: readonly Target[]) => targets.reduce((sum, target) => sum + target.messages.length, 0)
+
 /** Whole endpoints after the given one, up to 1,000 deliveries: results of one workflow task must stay small. */
 function cutSlice(targets: readonly Target[], afterEndpointId: string | undefined): { targets: Target[]; nextAfterEndpointId?: string } {
   const slice: Target[] = []
@@ -217,7 +223,8 @@ async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, ta
     }
   }
   const slice = { holds: createHolds(), retriesAtMs: [] }
-  deps.inHand.begin(targets.reduce((sum, target) => sum + target.messages.length, 0))
+  deps.inHand.begin(deliveriesTo(targets))
+  deps.prefetch.begin(deliveriesTo(targets))
   // Who gets a few is not behind who gets many.
   const fewestFirst = [...targets].sort((a, b) => a.messages.length - b.messages.length)
   await Promise.all(
@@ -227,6 +234,7 @@ async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, ta
         if (waitsForEndpoint) deps.inHand.handedOn(message.id)
         const result = await sendOne(deps, execution, target.endpoint, message, slice).finally(() => {
           if (!waitsForEndpoint) deps.inHand.done(message.id, Date.now())
+          deps.prefetch.ended(Date.now())
         })
         if (result === 'delivered') delivered++
         else if (result !== 'ended') leave(target, message, result)

@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import type { RetryPolicy } from '../domain/backoff.ts'
 import type { HealthRules } from '../domain/health.ts'
 import type { InHand } from '../domain/in-hand.ts'
+import type { Prefetch } from '../domain/prefetch.ts'
 import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
 import type { OutgoingClient } from '../http/client.ts'
@@ -44,6 +45,7 @@ export interface ActivityDependencies {
   readonly recorder: Recorder
   readonly operational: OperationalEvents
   readonly inHand: Pick<InHand, 'begin' | 'done' | 'handedOn'>
+  readonly prefetch: Pick<Prefetch, 'routed' | 'begin' | 'ended'>
   readonly wakeMailbox: (wake: MailboxWake) => void
   readonly hints: QueueHints
   readonly admission: Admission

@@ -21,6 +21,8 @@ export interface Scenario {
   readonly capMs: number
   /** Ports of the sink that the endpoints are spread over, because a worker has 10 requests in flight to one host; 1 unless told. */
   readonly hosts?: number
+  /** How long every endpoint takes to answer; at once unless told. */
+  readonly answerAfterMs?: number
   /** Of every endpoint, besides its URL. */
   readonly endpoint?: EndpointSettings
   readonly retry?: RetryPlan

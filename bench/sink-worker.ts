@@ -15,6 +15,7 @@ export type SinkCommand =
       readonly messages: number
       readonly kept: number
       readonly failures: number
+      readonly answerAfterMs: number
       readonly buffers: LedgerBuffers
     }
   | { readonly kind: 'recover' }
@@ -29,6 +30,7 @@ interface Current {
   readonly run: string
   readonly behaviours: readonly Behaviour[]
   readonly failures: number
+  readonly answerAfterMs: number
   readonly ledger: Ledger
   down: boolean
 }
@@ -53,8 +55,8 @@ async function obey(command: SinkCommand): Promise<void> {
       while (ports.length < command.ports) ports.push(await listen())
       return
     case 'begin': {
-      const { run, behaviours, failures, messages, kept, buffers } = command
-      current = { run, behaviours, failures, ledger: openLedger(behaviours.length, messages, kept, buffers), down: true }
+      const { run, behaviours, failures, answerAfterMs, messages, kept, buffers } = command
+      current = { run, behaviours, failures, answerAfterMs, ledger: openLedger(behaviours.length, messages, kept, buffers), down: true }
       return
     }
     case 'recover':
@@ -112,7 +114,7 @@ function answer(socket: Socket, head: string, body: Buffer): void {
     socket.write(OK)
     return
   }
-  const { ledger, failures, down } = current
+  const { ledger, failures, answerAfterMs, down } = current
   Atomics.add(ledger.totals, TOTAL.requests, 1)
   if (behaviour === 'down' && down) {
     Atomics.add(ledger.totals, TOTAL.refused, 1)
@@ -127,6 +129,7 @@ function answer(socket: Socket, head: string, body: Buffer): void {
     else if (earlier === wanted && behaviour !== 'fail' && behaviour !== 'hang') Atomics.add(ledger.totals, TOTAL.complete, 1)
   }
   if (behaviour === 'hang') hang(socket, ledger)
+  else if (answerAfterMs > 0) setTimeout(() => socket.write(fails ? FAILED : OK), answerAfterMs)
   else socket.write(fails ? FAILED : OK)
 }
 

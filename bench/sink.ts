@@ -24,11 +24,11 @@ export async function startSink(): Promise<Sink> {
   }
   await ask({ kind: 'listen', ports: 1 })
   return {
-    async begin(run, { behaviours, messages, retry, hosts = 1 }) {
+    async begin(run, { behaviours, messages, retry, hosts = 1, answerAfterMs = 0 }) {
       const failures = retry?.scheduleS.length ?? 0
       const ledger = createLedger(behaviours.length, messages, failures + 1)
       const { ports } = await ask({ kind: 'listen', ports: hosts })
-      await ask({ kind: 'begin', run, behaviours, messages, failures, kept: ledger.kept, buffers: ledger.buffers })
+      await ask({ kind: 'begin', run, behaviours, messages, failures, answerAfterMs, kept: ledger.kept, buffers: ledger.buffers })
       return { ledger, urls: behaviours.map((_, i) => `http://127.0.0.1:${ports[i % hosts]!}/r/${run}/e/${i}`) }
     },
     recover: async () => void (await ask({ kind: 'recover' })),

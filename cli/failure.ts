@@ -11,6 +11,8 @@ export type FailureCode =
   | 'child_died'
   | 'service_failed'
   | 'not_running'
+  | 'version_not_ready'
+  | 'version_not_drained'
 
 /** An expected failure of a command: its message is the one line the user reads, naming the cause and the mend. */
 export class CommandFailure extends Error {

@@ -7,7 +7,7 @@ import { autoscaleConfig, autoscaleProblems, autoscaleVariables, type AutoscaleC
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
 import { shareVariables } from './shares.ts'
 import { flag, integer, list, nameServers, origins, ports, secret, secrets, weaknessOf, webUrl } from './formats.ts'
-import { TEMPORAL_VARIABLES, temporalAccess, temporalProblems, type TemporalAccess } from './temporal.ts'
+import { TEMPORAL_VARIABLES, temporalAccess, temporalProblems, workerVersion, type TemporalAccess, type WorkerVersion } from './temporal.ts'
 
 /** A setting is missing or wrong. The message lists every problem, one a line, each naming its variable. */
 export class ConfigError extends Error {
@@ -144,6 +144,9 @@ export interface Config {
   readonly databaseUrl: string | undefined
   readonly temporalAddress: string | undefined
   readonly temporalNamespace: string
+  /** Of the deployment that this process's workers belong to; the build is undefined where they have none. */
+  readonly deploymentName: string
+  readonly workerVersion: WorkerVersion | undefined
   readonly temporalAccess: TemporalAccess
 }
 
@@ -213,6 +216,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     databaseUrl: value.DATABASE_URL,
     temporalAddress: value.TEMPORAL_ADDRESS,
     temporalNamespace: value.TEMPORAL_NAMESPACE ?? `tidings-${value.TIDINGS_REGION}`,
+    deploymentName: value.TIDINGS_DEPLOYMENT_NAME,
+    workerVersion: workerVersion(value),
     temporalAccess: temporalAccess(value),
   })
 }

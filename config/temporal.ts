@@ -39,6 +39,9 @@ const file = (what: string, isPem: (content: Buffer) => unknown) =>
 
 const certificate = file('a certificate', (content) => new X509Certificate(content))
 
+/** Temporal joins the two with a dot or a colon. */
+const versionName = z.string().regex(/^[\w-]{1,100}$/, 'may have letters, digits, hyphens and underscores, 100 at most')
+
 /** Temporal's own names for these settings (https://docs.temporal.io/develop/environment-configuration). */
 export const TEMPORAL_VARIABLES = {
   TEMPORAL_TLS: flag,
@@ -50,9 +53,23 @@ export const TEMPORAL_VARIABLES = {
     .string()
     .regex(/^[\x21-\x7e]+$/, 'must be printable ASCII')
     .optional(),
+  TIDINGS_DEPLOYMENT_NAME: versionName.default('tidings'),
+  TIDINGS_BUILD_ID: versionName.optional(),
 }
 
 type Values = z.output<z.ZodObject<typeof TEMPORAL_VARIABLES>>
+
+/** Which build of the workers this process has, as Temporal's worker versioning knows it. */
+export interface WorkerVersion {
+  readonly deploymentName: string
+  readonly buildId: string
+}
+
+/** @returns undefined where no build is named: such workers take what is given to no version */
+export function workerVersion(value: Values): WorkerVersion | undefined {
+  const { TIDINGS_DEPLOYMENT_NAME: deploymentName, TIDINGS_BUILD_ID: buildId } = value
+  return buildId === undefined ? undefined : { deploymentName, buildId }
+}
 
 /** What speaks against the settings together, a line for each problem. */
 export function temporalProblems(value: Values): string[] {

@@ -88,6 +88,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     namespace: config.temporalNamespace,
     activities,
     processId,
+    version: config.workerVersion,
   })
   stack.push(async () => {
     workers.shutdown()

@@ -7,6 +7,7 @@ import { TRIGGER_SCHEDULED } from '../domain/outcome.ts'
 import { DEFAULT_PRIORITY, lineOf, type PriorityWeights } from '../domain/priority.ts'
 import { createPublishRates } from '../domain/publish-rates.ts'
 import { claimRows, type OutboxRow } from '../storage/outbox.ts'
+import type { Prefetch } from '../domain/prefetch.ts'
 import type { Pool } from '../storage/pool.ts'
 import { createGroupStarter, GROUP_LEASE_MS, type EndpointsOf, type GroupStarter } from './group-starter.ts'
 import type { StartFanOut } from './start-fan-out.ts'
@@ -24,6 +25,7 @@ export interface DispatcherDependencies {
   readonly groupMaxMessages: number
   readonly weights: PriorityWeights
   readonly pace: StartPace
+  readonly prefetch: Pick<Prefetch, 'room' | 'taken'>
   readonly log: Logger
 }
 
@@ -35,7 +37,7 @@ export interface DispatcherDependencies {
 export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
   const { pool, log, groupMaxMessages, weights, pace } = deps
   const starter = createGroupStarter(deps)
-  const sweeper = createSweeper({ pool, starter, groupMaxMessages, weights, log })
+  const sweeper = createSweeper({ ...deps, starter })
   const waiting = createFairQueue<OutboxRow>()
   const rates = createPublishRates()
   /** Starts of what the intake has fixed as a group already. */

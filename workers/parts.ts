@@ -4,6 +4,7 @@ import { NativeConnection } from '@temporalio/worker'
 import type { Logger } from 'pino'
 import type { Config } from '../config/index.ts'
 import { createInHand, type InHand } from '../domain/in-hand.ts'
+import { createPrefetch, type Prefetch } from '../domain/prefetch.ts'
 import { createAddressGuard, type AddressGuard } from '../http/address-guard.ts'
 import { createResolve } from '../http/resolve.ts'
 import { createCipher, type Cipher } from '../storage/cipher.ts'
@@ -37,6 +38,7 @@ export interface Parts {
   readonly hints: QueueHints
   readonly operational: OperationalEvents
   readonly inHand: InHand
+  readonly prefetch: Prefetch
   readonly guard: AddressGuard
   readonly revocations: Revocations
   readonly connection: NativeConnection
@@ -68,6 +70,7 @@ export async function connectParts(config: Config, log: Logger, stack: Stack): P
     hints: createQueueHints(),
     operational: createOperationalEvents(pool),
     inHand: createInHand(),
+    prefetch: createPrefetch(),
     guard: createGuard(config),
     revocations: createRevocations(pool),
     connection,

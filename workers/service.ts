@@ -16,6 +16,7 @@ import { startApiServer } from './api-server.ts'
 import { startWorkers } from './delivery.ts'
 import { createDispatcher, type Dispatcher } from './dispatcher.ts'
 import { startHeartbeat } from './heartbeat.ts'
+import { watchEagerStarts } from './eager-starts.ts'
 import { createMetrics, serveMetrics } from './metrics.ts'
 import { connectParts, type Parts } from './parts.ts'
 import { createSchedule } from './schedule.ts'
@@ -69,7 +70,7 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const dispatches = roles.includes('dispatcher')
   const delivers = roles.includes('delivery')
   installRuntime({ log, debugging: config.workflowDebugging })
-  const bundling = dispatches ? bundleWorkflows() : undefined
+  const bundling = dispatches ? bundleWorkflows({ versioned: config.workerVersion !== undefined }) : undefined
   const parts = await connectParts(config, log, stack)
   const metrics = createMetrics(parts)
   if (config.metricsPort !== undefined) {
@@ -99,10 +100,12 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
 
 function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>, crowding: Crowding, stack: Stack): Dispatcher {
   const { config, client, pool, log } = parts
+  const eager = watchEagerStarts({ client, namespace: config.temporalNamespace, log }, config.workerVersion)
+  stack.push(() => eager.stop())
   const startFanOut = createStartFanOut({
     client,
     partitions: config.partitions,
-    eager: true,
+    eager,
     onStart: (groupId) => runs.expectGroup(groupId),
     plan: createPlanFanOut(parts),
   })
@@ -113,6 +116,7 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
     groupMaxMessages: config.groupMaxMessages,
     weights: config.priorityWeights,
     pace: createStartPace(crowding, parts.inHand),
+    prefetch: parts.prefetch,
     log,
   })
   stack.push(() => dispatcher.stop())

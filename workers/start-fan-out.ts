@@ -17,8 +17,8 @@ const START_DEADLINE_MS = 5000
 export interface StartFanOutDependencies {
   readonly client: Client
   readonly partitions: number
-  /** Set where a worker of this process polls the fan-out queue: the server hands it the first task with the start. */
-  readonly eager: boolean
+  /** Where it is allowed the server hands the first task, with the start, to a worker of this process that polls the fan-out queue. */
+  readonly eager: { readonly allowed: boolean }
   /** Told when the start has brought its first task along: no other process can have executed anything of the group. */
   readonly onStart: (groupId: string) => void
   /** Where the deliveries of the group go, if that is known and they are few. */
@@ -49,7 +49,7 @@ export function createStartFanOut(deps: StartFanOutDependencies): StartFanOut {
           taskQueue: FAN_OUT_TASK_QUEUE,
           args: [input],
           workflowIdReusePolicy: 'REJECT_DUPLICATE',
-          requestEagerStart: deps.eager,
+          requestEagerStart: deps.eager.allowed,
           typedSearchAttributes: new TypedSearchAttributes([
             { key: MESSAGES, value: input.messageIds as string[] },
             { key: APPLICATIONS, value: applications },

@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import type { Prefetch } from '../domain/prefetch.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
 import { claimExpiredGroup, claimWaiting } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
@@ -8,6 +9,8 @@ import { GROUP_LEASE_MS, type GroupStarter } from './group-starter.ts'
 /** Rows younger than this are left to the process that accepted them. */
 const SWEEP_AFTER_MS = 5000
 const SWEEP_EVERY_MS = 1000
+const ROOM_LOOK_MS = 10
+const ROOM_WAIT_MS = 1000
 
 export interface Sweeper {
   /** Sweeps now, rows of any age: they were put into the outbox by another process, or for resending. */
@@ -20,21 +23,34 @@ export interface SweeperDependencies {
   readonly starter: GroupStarter
   readonly groupMaxMessages: number
   readonly weights: PriorityWeights
+  /** How much of what waits for any dispatcher this one takes. */
+  readonly prefetch: Pick<Prefetch, 'room' | 'taken'>
   readonly log: Logger
 }
 
 /** Starts what no dispatcher has started: groups whose lease has run out, and rows that nobody has grouped. */
 export function createSweeper(deps: SweeperDependencies): Sweeper {
-  const { pool, starter, groupMaxMessages, weights, log } = deps
+  const { pool, starter, groupMaxMessages, weights, prefetch, log } = deps
   let stopped = false
   let woken = false
   let sleep = new AbortController()
 
+  /** Waits until there is some: what waits is for others meanwhile. Where nobody takes it, it is taken after `ROOM_WAIT_MS`. */
+  const room = async (): Promise<number> => {
+    const untilMs = performance.now() + ROOM_WAIT_MS
+    for (;;) {
+      const messages = prefetch.room(Date.now())
+      if (messages > 0 || stopped || performance.now() >= untilMs) return Math.max(1, messages)
+      await pause(ROOM_LOOK_MS)
+    }
+  }
   const startNext = async (minAgeMs: number): Promise<boolean> => {
     const expired = await claimExpiredGroup(pool, GROUP_LEASE_MS)
     if (expired !== undefined) return starter.start(expired.groupId, expired.rows)
-    const rows = await claimWaiting(pool, { max: groupMaxMessages, minAgeMs, leaseMs: GROUP_LEASE_MS, weights })
+    const max = Math.min(groupMaxMessages, await room())
+    const rows = await claimWaiting(pool, { max, minAgeMs, leaseMs: GROUP_LEASE_MS, weights })
     const first = rows[0]
+    prefetch.taken(rows.length, Date.now())
     return first !== undefined && starter.start(first.id, rows)
   }
   const sweep = async () => {

@@ -2,9 +2,10 @@ import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { Client } from '@temporalio/client'
-import { DefaultLogger, type NativeConnection, Runtime, Worker, type WorkflowBundle } from '@temporalio/worker'
+import { DefaultLogger, type NativeConnection, Runtime, Worker, type WorkerOptions, type WorkflowBundle } from '@temporalio/worker'
 import type { Logger } from 'pino'
 import type { Activities } from '../activities/index.ts'
+import type { WorkerVersion } from '../config/temporal.ts'
 import { attachTaskQueue, deliverTaskQueue, FAN_OUT_TASK_QUEUE, type Lane } from '../domain/names.ts'
 import { leanWorkflowThreads } from './workflow-threads.ts'
 
@@ -47,10 +48,12 @@ export function createClient(connection: NativeConnection, namespace: string): C
 
 /**
  * Bundles the workflows for the sandboxes, in a process of its own. Takes some seconds of CPU.
+ * @param versioned whether they are for workers that have a version
  * @throws with what the bundler said
  */
-export async function bundleWorkflows(): Promise<WorkflowBundle> {
-  const { stdout } = await promisify(execFile)(process.execPath, [...process.execArgv, BUNDLER_PATH], { maxBuffer: BUNDLE_MAX_BYTES })
+export async function bundleWorkflows({ versioned = false } = {}): Promise<WorkflowBundle> {
+  const args = [...process.execArgv, BUNDLER_PATH, ...(versioned ? ['versioned'] : [])]
+  const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: BUNDLE_MAX_BYTES })
   return { code: stdout }
 }
 
@@ -66,6 +69,8 @@ export interface WorkerSetOptions {
   readonly namespace: string
   readonly activities: Activities
   readonly processId: string
+  /** Undefined: the workers take what is given to no version. */
+  readonly version: WorkerVersion | undefined
   /** Serves the fan-out queue: workflows and first attempts. */
   readonly bundle?: WorkflowBundle | undefined
   readonly lanes: readonly Lane[]
@@ -86,10 +91,11 @@ export async function createWorkers(options: WorkerSetOptions): Promise<WorkerSe
     shutdownForceTime: options.drainMs + FORCE_AFTER_DRAIN_MS,
     identity: `${process.pid}@${options.processId}`,
   }
+  const versioned = { ...common, ...versioning(options.version) }
   const creating: Promise<Worker>[] = []
   if (options.bundle !== undefined) {
     const fanOut = {
-      ...common,
+      ...versioned,
       taskQueue: FAN_OUT_TASK_QUEUE,
       workflowBundle: options.bundle,
       maxConcurrentWorkflowTaskExecutions: WORKFLOW_TASKS,
@@ -97,6 +103,7 @@ export async function createWorkers(options: WorkerSetOptions): Promise<WorkerSe
       maxCachedWorkflows: 2000,
     }
     creating.push(Worker.create(fanOut))
+    // Of no version: it is this one process's, and a version may have a hundred task queues in all its time.
     const attached = { ...common, taskQueue: attachTaskQueue(options.processId), maxConcurrentActivityTaskExecutions: ATTACHED_ACTIVITIES }
     creating.push(Worker.create(attached))
   }
@@ -104,7 +111,7 @@ export async function createWorkers(options: WorkerSetOptions): Promise<WorkerSe
     for (const partition of options.partitions) {
       creating.push(
         Worker.create({
-          ...common,
+          ...versioned,
           taskQueue: deliverTaskQueue(lane, partition),
           maxConcurrentActivityTaskExecutions: options.laneSlots[lane],
           maxConcurrentActivityTaskPolls: 2,
@@ -119,4 +126,10 @@ export async function createWorkers(options: WorkerSetOptions): Promise<WorkerSe
       for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown()
     },
   }
+}
+
+/** A workflow that says nothing itself goes on with the version that is current (workflows/versioned.ts). */
+function versioning(version: WorkerVersion | undefined): Pick<WorkerOptions, 'workerDeploymentOptions'> {
+  if (version === undefined) return {}
+  return { workerDeploymentOptions: { version, useWorkerVersioning: true, defaultVersioningBehavior: 'AUTO_UPGRADE' } }
 }

@@ -14,6 +14,9 @@ export interface Publishing {
   /** Events answered 202 or 409 so far. */
   readonly count: () => number
   readonly done: Promise<PublishReport>
+  /** Publishes nothing new: every event whose turn has come is accepted before `done`. */
+  finish(): void
+  /** Gives up, whatever has been accepted. */
   stop(): void
 }
 
@@ -37,10 +40,11 @@ export const eventIdOf = (index: number) => `event-${index}`
 export function publish(options: PublishOptions): Publishing {
   const report = { accepted: 0, conflicts: 0, failedTries: 0, slowestMs: 0 }
   let next = 0
+  let finishing = false
   let stopped = false
   const startedAt = performance.now()
   const publisher = async () => {
-    while (next < options.events && !stopped) {
+    while (next < options.events && !finishing && !stopped) {
       const index = next++
       if (options.perSecond !== undefined) await delay(Math.max(0, startedAt + (index * 1000) / options.perSecond - performance.now()))
       while (!stopped) {
@@ -60,7 +64,12 @@ export function publish(options: PublishOptions): Publishing {
   }
   const done = Promise.all(Array.from({ length: options.concurrency }, publisher)).then(() => report)
   done.catch(() => undefined)
-  return { count: () => report.accepted + report.conflicts, done, stop: () => void (stopped = true) }
+  return {
+    count: () => report.accepted + report.conflicts,
+    done,
+    finish: () => void (finishing = true),
+    stop: () => void (stopped = true),
+  }
 }
 
 async function tryOnce({ apiUrl, token, appId }: PublishOptions, index: number): Promise<number | 'no answer'> {

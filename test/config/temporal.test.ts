@@ -57,6 +57,11 @@ test('without settings there is no TLS, and any of them turns it on', () => {
   assert.notEqual(readConfig(CLIENT).temporalAccess.tls, false)
 })
 
+test('workers have a version where a build is named', () => {
+  assert.equal(readConfig({ TIDINGS_DEPLOYMENT_NAME: 'hooks' }).workerVersion, undefined)
+  assert.deepEqual(readConfig({ TIDINGS_BUILD_ID: 'v41' }).workerVersion, { deploymentName: 'tidings', buildId: 'v41' })
+})
+
 test('the namespace is prepared through TLS, against the authorities and the name that are set', async (t) => {
   const front = await startFront(t)
   await prepare(front.address, TLS)
@@ -122,6 +127,7 @@ test('files that are missing, wrong or no pair are named, never their content', 
     [{ ...CLIENT, TEMPORAL_TLS_CLIENT_KEY_PATH: '' }, /^TEMPORAL_TLS_CLIENT_KEY_PATH: required/],
     [{ ...CLIENT, TEMPORAL_TLS_CLIENT_CERT_PATH: '' }, /^TEMPORAL_TLS_CLIENT_CERT_PATH: required/],
     [{ TEMPORAL_API_KEY: 'with space' }, /^TEMPORAL_API_KEY: must be printable ASCII$/],
+    [{ TIDINGS_BUILD_ID: 'v1.2' }, /^TIDINGS_BUILD_ID: may have letters, digits, hyphens and underscores, 100 at most$/],
   ]
   for (const [env, problem] of cases) assert.match(problemsOf(env), problem)
 })

@@ -21,6 +21,10 @@ test('every history that was ever recorded replays with the workflows as they ar
   assert.deepEqual(await replayAll(stored), [])
 })
 
+test('they replay with the workflows of workers that have a version too', async () => {
+  assert.deepEqual(await replayAll(stored, { versioned: true }), [])
+})
+
 test('a history that the workflows do not fit is found', async () => {
   const [one] = stored.filter((candidate) => candidate.name.startsWith('parked.2'))
   const text = JSON.stringify(one).replaceAll('drainMailbox', 'emptyMailbox')

@@ -33,11 +33,11 @@ export function toStored(name: string, workflowId: string, history: proto.tempor
 }
 
 /** Runs histories against the workflows as they are now; gives what did not fit, one line each. */
-export async function replayAll(stored: readonly StoredHistory[]): Promise<string[]> {
+export async function replayAll(stored: readonly StoredHistory[], { versioned = false } = {}): Promise<string[]> {
   installRuntime({ log: pino({ level: 'silent' }) })
   const problems: string[] = []
   const histories = stored.map(({ workflowId, history }) => ({ workflowId, history: History.fromObject(history) }))
-  const results = Worker.runReplayHistories({ workflowBundle: await bundleWorkflows() }, histories)
+  const results = Worker.runReplayHistories({ workflowBundle: await bundleWorkflows({ versioned }) }, histories)
   for await (const { workflowId, error } of results) if (error !== undefined) problems.push(`${workflowId}: ${error.message}`)
   return problems
 }

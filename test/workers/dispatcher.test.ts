@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import pino from 'pino'
 import { LIMITS } from '../../domain/limits.ts'
+import { createPrefetch } from '../../domain/prefetch.ts'
 import { DEFAULT_WEIGHTS } from '../../domain/priority.ts'
 import { acceptMessages } from '../../storage/accept.ts'
 import type { NewMessage } from '../../domain/message.ts'
@@ -29,6 +30,7 @@ function stage() {
       hurry: () => void did.push('hurry'),
       due: () => Promise.resolve(void did.push('due')),
     },
+    prefetch: createPrefetch(),
     startFanOut: (_, rows) => {
       did.push(`start of ${rows.length}`)
       return new Promise((resolve) => ends.push(() => resolve('started')))

@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { createPrefetch } from '../../domain/prefetch.ts'
+
+test('nothing is taken while enough is in hand, and again when half of it has been sent', () => {
+  const prefetch = createPrefetch()
+  prefetch.routed(1, 10)
+  assert.equal(prefetch.room(0), 10)
+  prefetch.taken(10, 0)
+  assert.equal(prefetch.room(0), 0)
+  prefetch.routed(10, 100)
+  prefetch.begin(100)
+  assert.equal(prefetch.room(0), 0)
+  for (let n = 0; n < 49; n++) prefetch.ended(0)
+  assert.equal(prefetch.room(0), 0)
+  prefetch.ended(0)
+  assert.equal(prefetch.room(0), 5)
+})
+
+test('a process takes what it sends in a second', () => {
+  const prefetch = createPrefetch()
+  prefetch.begin(4000)
+  // 2 in each millisecond.
+  for (let n = 0; n < 4000; n++) prefetch.ended(n / 2)
+  const room = prefetch.room(2000)
+  assert.ok(room > 1500 && room < 2500, String(room))
+})
+
+test('what was taken and went to another process is forgotten', () => {
+  const prefetch = createPrefetch()
+  prefetch.taken(1000, 0)
+  assert.equal(prefetch.room(1000), 0)
+  assert.equal(prefetch.room(2001), 100)
+})
+
+test('whatever is taken and sent, there is room again when nothing is in hand', () => {
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.nat(200), fc.nat(50), fc.nat(500)), { maxLength: 50 }), (groups) => {
+      const prefetch = createPrefetch()
+      let nowMs = 0
+      for (const [messages, each, tookMs] of groups) {
+        prefetch.taken(messages, nowMs)
+        prefetch.routed(messages, messages * each)
+        prefetch.begin(messages * each)
+        nowMs += tookMs
+        for (let n = 0; n < messages * each; n++) prefetch.ended(nowMs)
+        assert.ok(prefetch.room(nowMs) >= 1)
+      }
+    }),
+  )
+})
