@@ -16,6 +16,7 @@ import { startWorkers } from './delivery.ts'
 import { createDispatcher, type Dispatcher } from './dispatcher.ts'
 import { createMetrics, serveMetrics } from './metrics.ts'
 import { connectParts, type Parts } from './parts.ts'
+import { createProcessHealth } from './process-health.ts'
 import { createSchedule } from './schedule.ts'
 import { createStack, type Stack } from './stack.ts'
 import { createEndpointsOf } from './endpoints-of.ts'
@@ -70,8 +71,9 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const bundling = dispatches ? bundleWorkflows() : undefined
   const parts = await connectParts(config, log, stack)
   const metrics = createMetrics(parts)
+  const health = createProcessHealth()
   if (config.metricsPort !== undefined) {
-    const served = await serveMetrics(metrics, config.host, config.metricsPort)
+    const served = await serveMetrics(metrics, health, config.host, config.metricsPort)
     stack.push(() => served.stop())
   }
   const runs = createRunMemory()
@@ -90,6 +92,8 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   listenForChanges(parts, dispatcher, stack)
   await warmCache(parts)
   const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule, crowding }, stack) : undefined
+  health.started()
+  stack.push(() => Promise.resolve(health.stopping()))
   return { url, failed: workers?.failed ?? new Promise<never>(() => undefined), stop: () => stack.unwind() }
 }
 

@@ -1,7 +1,7 @@
 {{- /*
-One Deployment of Tidings processes. Call with root, component, replicas (absent: something else scales it), args, port and
-portName of the probes, ready (path that says so), grace (seconds), resources, stopDelay (seconds), ports, token (whether it
-talks to the Kubernetes API).
+One Deployment of Tidings processes. Call with root, component, replicas (absent: something else scales it), args, env, ports,
+portName of the probes (absent: none), grace (seconds), resources, stopDelay (seconds), token (whether it talks to the
+Kubernetes API).
 */ -}}
 {{- define "tidings.deployment" -}}
 {{- $root := .root -}}
@@ -36,8 +36,10 @@ spec:
       annotations:
         # A changed setting is read by new processes only.
         tidings/config: {{ include (print $root.Template.BasePath "/configmap.yaml") $root | sha256sum }}
+        {{- if .portName }}
         prometheus.io/scrape: 'true'
         prometheus.io/port: '9464'
+        {{- end }}
         {{- with $values.podAnnotations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -95,6 +97,10 @@ spec:
             - name: {{ $name }}
               valueFrom: { secretKeyRef: { name: {{ $from.name }}, key: {{ $from.key }} } }
             {{- end }}
+            {{- range $name, $value := .env }}
+            - { name: {{ $name }}, value: {{ $value }} }
+            {{- end }}
+          {{- if .portName }}
           ports:
             {{- range $name, $port := .ports }}
             - { name: {{ $name }}, containerPort: {{ $port }} }
@@ -109,10 +115,11 @@ spec:
             timeoutSeconds: 5
             failureThreshold: 6
           readinessProbe:
-            httpGet: { path: {{ .ready }}, port: {{ .portName }} }
+            httpGet: { path: /readyz, port: {{ .portName }} }
             periodSeconds: 5
             timeoutSeconds: 4
             failureThreshold: 2
+          {{- end }}
           {{- if .stopDelay }}
           lifecycle:
             preStop: { sleep: { seconds: {{ .stopDelay }} } }
