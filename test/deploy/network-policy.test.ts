@@ -51,6 +51,10 @@ const addresses = fc.oneof(
     .tuple(fc.integer({ min: 0x2000, max: 0x3fff }), fc.array(fc.integer({ min: 0, max: 0xffff }), { minLength: 7, maxLength: 7 }))
     .map(([first, rest]) => [first, ...rest].map((part) => part.toString(16)).join(':')),
   fc.constantFrom(
+    '192.175.48.1',
+    '192.31.196.1',
+    '192.52.193.1',
+    '2620:4f:8000::1',
     '169.254.169.254',
     '168.63.129.16',
     '100.100.100.200',
