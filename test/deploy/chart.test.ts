@@ -171,7 +171,8 @@ test('the autoscaler may read the status and change the scale of one Deployment,
   assert.equal(ofKind(manifests, 'ClusterRole').length, 0)
   const deployments = deploymentsOf(manifests)
   const scaler = deployments.find(({ component }) => component === 'autoscaler')
-  assert.deepEqual(scaler?.container.env.find(({ name }) => name === 'TIDINGS_KUBERNETES_DEPLOYMENT')?.value, resourceNames[0])
+  assert.ok(scaler)
+  assert.equal(scaler.container.env.find(({ name }) => name === 'TIDINGS_KUBERNETES_DEPLOYMENT')?.value, resourceNames[0])
   assert.equal(scaler.pod.serviceAccountName, 'hooks-tidings-autoscaler')
   // An upgrade of the release must not undo what the autoscaler has decided.
   assert.equal(deployments.find(({ component }) => component === 'all')?.replicas, undefined)
