@@ -1,14 +1,11 @@
 import { readConfig } from '../config/index.ts'
 import { readOptions, runCommand } from './command.ts'
-import { runRoles } from './roles.ts'
+import { API_DRAIN_MS, runRoles } from './roles.ts'
 
 const HELP = `npm run api
 
 Runs the API alone, against DATABASE_URL and TEMPORAL_ADDRESS, on TIDINGS_HOST and TIDINGS_PORT. A dispatcher and delivery
 workers (npm run worker) do the rest. SIGTERM stops it after the requests in flight.`
-
-// Publishing takes milliseconds; what takes longer than this is cut off.
-const DRAIN_MS = 5000
 
 await runCommand({
   help: HELP,
@@ -19,7 +16,7 @@ await runCommand({
       roles: ['api'],
       lanes: [],
       partitions: [],
-      drainMs: DRAIN_MS,
+      drainMs: API_DRAIN_MS,
       readyLine: (url) => `tidings ready ${url}`,
     })
   },

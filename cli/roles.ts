@@ -9,8 +9,10 @@ import { createLog } from './logger.ts'
 import { migrateDatabase } from './stack.ts'
 import { atMost, stopRequested } from './stopping.ts'
 
-// What the service needs beyond its drain to record results and close its connections.
-const STOP_EXTRA_MS = 5000
+/** What the service needs beyond its drain to record results and close its connections. */
+export const STOP_EXTRA_MS = 5000
+/** Publishing takes milliseconds; what takes longer than this when the API stops is cut off. */
+export const API_DRAIN_MS = 5000
 
 export interface RolesInput {
   readonly config: Config

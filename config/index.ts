@@ -61,6 +61,7 @@ const environment = z.object({
   TIDINGS_POSTGRES_PORT: integer(0, 65_535, 5871),
   TIDINGS_DATABASE_POOL: integer(2, 200, 10),
   TIDINGS_CACHE_MB: integer(1, 10_000, 100),
+  TIDINGS_KUBERNETES_DEPLOYMENT: z.string().min(1).optional(),
   TIDINGS_REDIS_URL: z
     .string()
     .regex(/^rediss?:\/\//, 'must be a redis:// or rediss:// URL')
@@ -139,6 +140,8 @@ export interface Config {
   readonly databasePool: number
   /** Bytes of endpoints that a process keeps in memory. */
   readonly cacheMaxBytes: number
+  /** The Deployment that the autoscaler scales at the target `kubernetes`. */
+  readonly kubernetesDeployment: string | undefined
   /** The second level of the cache; undefined: none. */
   readonly redisUrl: string | undefined
   readonly databaseUrl: string | undefined
@@ -212,6 +215,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     postgresPort: value.TIDINGS_POSTGRES_PORT,
     databasePool: value.TIDINGS_DATABASE_POOL,
     cacheMaxBytes: value.TIDINGS_CACHE_MB * 1_000_000,
+    kubernetesDeployment: value.TIDINGS_KUBERNETES_DEPLOYMENT,
     redisUrl: value.TIDINGS_REDIS_URL,
     databaseUrl: value.DATABASE_URL,
     temporalAddress: value.TEMPORAL_ADDRESS,

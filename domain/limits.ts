@@ -196,6 +196,9 @@ export const LIMITS = {
   /** Changes that Redis could not be told of, to be told when it is back; over it, it is not read for `sharedCacheLifeMs`. */
   sharedCacheUntoldMax: 10_000,
 
+  /** One request of the autoscaler to the Kubernetes API. */
+  kubernetesTimeoutMs: 10_000,
+
   retryScheduleMaxSteps: 30,
   retryDelayMaxMs: 86_400_000,
   /** Delays up to here are Temporal activity retries; longer ones are parked in the endpoint's mailbox. */

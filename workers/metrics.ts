@@ -9,6 +9,7 @@ import type { ConfigCache } from '../storage/config-cache.ts'
 import type { OutgoingClient } from '../http/client.ts'
 import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { EndpointStates } from '../storage/endpoint-states.ts'
+import type { ProcessHealth } from './process-health.ts'
 
 /** What this process measures of itself, for Prometheus. No label names an endpoint: there may be a million of them. */
 export interface Metrics {
@@ -179,9 +180,15 @@ function exposeCache(registry: Registry, cache: Pick<ConfigCache, 'counts'>): vo
   })
 }
 
-/** Serves `/metrics`. @returns its port, and what stops it */
-export async function serveMetrics(metrics: Metrics, host: string, port: number): Promise<{ port: number; stop(): Promise<void> }> {
+/** Serves `/metrics`, `/health` and `/readyz`. @returns its port, and what stops it */
+export async function serveMetrics(
+  metrics: Metrics,
+  health: ProcessHealth,
+  host: string,
+  port: number,
+): Promise<{ port: number; stop(): Promise<void> }> {
   const server = createServer((request, response) => {
+    if (health.answer(request, response)) return
     if (request.url !== '/metrics') {
       response.writeHead(404).end()
       return

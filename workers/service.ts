@@ -19,6 +19,7 @@ import { startHeartbeat } from './heartbeat.ts'
 import { watchEagerStarts } from './eager-starts.ts'
 import { createMetrics, serveMetrics } from './metrics.ts'
 import { connectParts, type Parts } from './parts.ts'
+import { createProcessHealth } from './process-health.ts'
 import { createSchedule } from './schedule.ts'
 import { createStack, type Stack } from './stack.ts'
 import { createEndpointsOf } from './endpoints-of.ts'
@@ -73,8 +74,9 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const bundling = dispatches ? bundleWorkflows({ versioned: config.workerVersion !== undefined }) : undefined
   const parts = await connectParts(config, log, stack)
   const metrics = createMetrics(parts)
+  const health = createProcessHealth()
   if (config.metricsPort !== undefined) {
-    const served = await serveMetrics(metrics, config.host, config.metricsPort)
+    const served = await serveMetrics(metrics, health, config.host, config.metricsPort)
     stack.push(() => served.stop())
   }
   const runs = createRunMemory()
@@ -95,6 +97,8 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   listenForChanges(parts, dispatcher, stack)
   await warmCache(parts)
   const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule, crowding }, stack) : undefined
+  health.started()
+  stack.push(() => Promise.resolve(health.stopping()))
   return { url, failed: workers?.failed ?? new Promise<never>(() => undefined), stop: () => stack.unwind() }
 }
 

@@ -1,0 +1,146 @@
+{{- /*
+One Deployment of Tidings processes. Call with root, component, replicas (absent: something else scales it), args, env, ports,
+portName of the probes (absent: none), grace (seconds), resources, stopDelay (seconds), token (whether it talks to the
+Kubernetes API).
+*/ -}}
+{{- define "tidings.deployment" -}}
+{{- $root := .root -}}
+{{- $values := .root.Values -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ include "tidings.fullname" $root }}-{{ .component }}
+  labels:
+    {{- include "tidings.labels" $root | nindent 4 }}
+    app.kubernetes.io/component: {{ .component }}
+spec:
+  {{- if hasKey . "replicas" }}
+  replicas: {{ .replicas }}
+  {{- end }}
+  revisionHistoryLimit: 5
+  progressDeadlineSeconds: {{ add $values.probes.startSeconds 60 }}
+  strategy:
+    rollingUpdate: { maxSurge: 25%, maxUnavailable: 0 }
+  selector:
+    matchLabels:
+      {{- include "tidings.selector" $root | nindent 6 }}
+      app.kubernetes.io/component: {{ .component }}
+  template:
+    metadata:
+      labels:
+        {{- include "tidings.labels" $root | nindent 8 }}
+        app.kubernetes.io/component: {{ .component }}
+        {{- with $values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      annotations:
+        # A changed setting is read by new processes only.
+        tidings/config: {{ include (print $root.Template.BasePath "/configmap.yaml") $root | sha256sum }}
+        {{- if .portName }}
+        prometheus.io/scrape: 'true'
+        prometheus.io/port: '9464'
+        {{- end }}
+        {{- with $values.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      serviceAccountName: {{ include "tidings.fullname" $root }}{{ if .token }}-autoscaler{{ end }}
+      automountServiceAccountToken: {{ .token | default false }}
+      enableServiceLinks: false
+      terminationGracePeriodSeconds: {{ .grace }}
+      {{- with $values.image.pullSecrets }}
+      imagePullSecrets:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.priorityClassName }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      securityContext:
+        runAsNonRoot: true
+        runAsUser: 1000
+        runAsGroup: 1000
+        fsGroup: 1000
+        seccompProfile: { type: RuntimeDefault }
+      topologySpreadConstraints:
+        {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+        - maxSkew: 1
+          topologyKey: {{ . }}
+          whenUnsatisfiable: ScheduleAnyway
+          labelSelector:
+            matchLabels:
+              {{- include "tidings.selector" $root | nindent 14 }}
+              app.kubernetes.io/component: {{ $.component }}
+          matchLabelKeys: [pod-template-hash]
+        {{- end }}
+      {{- with $values.nodeSelector }}
+      nodeSelector:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.tolerations }}
+      tolerations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.affinity }}
+      affinity:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      containers:
+        - name: {{ .component }}
+          image: {{ include "tidings.image" $root }}
+          imagePullPolicy: {{ $values.image.pullPolicy }}
+          command: [node, --max-semi-space-size=32]
+          args: {{ .args | toJson }}
+          envFrom:
+            - configMapRef: { name: {{ include "tidings.fullname" $root }} }
+          env:
+            {{- range $name, $from := $values.secrets }}
+            - name: {{ $name }}
+              valueFrom: { secretKeyRef: { name: {{ $from.name }}, key: {{ $from.key }} } }
+            {{- end }}
+            {{- range $name, $value := .env }}
+            - { name: {{ $name }}, value: {{ $value }} }
+            {{- end }}
+          {{- if .portName }}
+          ports:
+            {{- range $name, $port := .ports }}
+            - { name: {{ $name }}, containerPort: {{ $port }} }
+            {{- end }}
+          startupProbe:
+            httpGet: { path: /health, port: {{ .portName }} }
+            periodSeconds: 5
+            failureThreshold: {{ div $values.probes.startSeconds 5 }}
+          livenessProbe:
+            httpGet: { path: /health, port: {{ .portName }} }
+            periodSeconds: 10
+            timeoutSeconds: 5
+            failureThreshold: 6
+          readinessProbe:
+            httpGet: { path: /readyz, port: {{ .portName }} }
+            periodSeconds: 5
+            timeoutSeconds: 4
+            failureThreshold: 2
+          {{- end }}
+          {{- if .stopDelay }}
+          lifecycle:
+            preStop: { sleep: { seconds: {{ .stopDelay }} } }
+          {{- end }}
+          resources:
+            {{- toYaml .resources | nindent 12 }}
+          securityContext:
+            allowPrivilegeEscalation: false
+            privileged: false
+            readOnlyRootFilesystem: true
+            capabilities: { drop: [ALL] }
+          volumeMounts:
+            - { name: tmp, mountPath: /tmp }
+            {{- if $values.temporal.tls.secretName }}
+            - { name: temporal-tls, mountPath: /etc/tidings/temporal-tls, readOnly: true }
+            {{- end }}
+      volumes:
+        - name: tmp
+          emptyDir: { sizeLimit: 128Mi }
+        {{- if $values.temporal.tls.secretName }}
+        - name: temporal-tls
+          secret: { secretName: {{ $values.temporal.tls.secretName }}, defaultMode: 0440 }
+        {{- end }}
+{{- end -}}
