@@ -190,6 +190,17 @@ export const LIMITS = {
   /** Changes that Redis could not be told of, to be told when it is back; over it, it is not read for `sharedCacheLifeMs`. */
   sharedCacheUntoldMax: 10_000,
 
+  /** Endpoints that have labels of their own in the metrics of one process (`TIDINGS_METRICS_ENDPOINTS`), and the most that may be set. */
+  metricsEndpoints: 20,
+  metricsEndpointsMax: 500,
+  /** Endpoints that are counted to find the busiest, and how often those are chosen anew. */
+  metricsEndpointsCounted: 20_000,
+  metricsEndpointsTurnMs: 60_000,
+  /** Rows of each kind that are counted at most, how often, and how long Postgres is waited for. */
+  queueDepthMax: 100_000,
+  queueDepthEveryMs: 15_000,
+  queueDepthTimeoutMs: 2000,
+
   retryScheduleMaxSteps: 30,
   retryDelayMaxMs: 86_400_000,
   /** Delays up to here are Temporal activity retries; longer ones are parked in the endpoint's mailbox. */

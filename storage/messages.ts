@@ -8,6 +8,8 @@ import type { Pool } from './pool.ts'
 export interface StoredMessage extends RoutedMessage {
   readonly id: string
   readonly appId: string
+  /** Unix milliseconds that it was scheduled for; absent: it was to be delivered at once. */
+  readonly deliverAtMs?: number | undefined
   /** Null once expunged or expired. */
   readonly payload: string | null
   readonly envelope?: Envelope | undefined
@@ -39,6 +41,7 @@ interface MessageRow {
   channels: string[] | null
   payload: string | null
   created_at: Date
+  deliver_at: Date | null
   cancelled: boolean
   envelope: Envelope | null
   priority: Priority
@@ -57,7 +60,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
   if (missing.length === 0) return found
   const { rows } = await pool.query<MessageRow>({
     name: 'messages-by-id',
-    text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at,
+    text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at, deliver_at,
         cancelled_at IS NOT NULL AS cancelled, priority, envelope, ordering_key
       FROM message WHERE id = ANY($1::text[])`,
     values: [missing],
@@ -70,6 +73,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
       channels: row.channels,
       payload: row.payload,
       createdAtMs: row.created_at.getTime(),
+      deliverAtMs: row.deliver_at?.getTime(),
       cancelled: row.cancelled,
       envelope: row.envelope ?? undefined,
       priority: row.priority,

@@ -74,6 +74,8 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     laneRequests: config.laneRequests,
     laneSlots: config.laneSlots,
     svixHeaders: config.svixHeaders,
+    watch: options.metrics.watch,
+    onSlots: (usage) => options.metrics.slots(usage),
     stopping: stopping.signal,
     processId,
   })
