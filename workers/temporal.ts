@@ -48,7 +48,7 @@ export function installRuntime({ log, debugging = false, metricsAddress }: Runti
         ? {}
         : {
             metrics: {
-              prometheus: { bindAddress: metricsAddress, countersTotalSuffix: true, unitSuffix: true, useSecondsForDurations: true },
+              prometheus: { bindAddress: metricsAddress, countersTotalSuffix: false, unitSuffix: true, useSecondsForDurations: true },
             },
           }),
     },

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { freePort } from '../../cli/embedded/ports.ts'
 import { createPool } from '../../storage/pool.ts'
 import { openBreaker } from '../../storage/endpoint-state.ts'
 import { eventually } from '../support/eventually.ts'
-import { freePort } from '../support/free-port.ts'
+
 import { startReceiver } from '../support/receiver.ts'
 import { startTestService } from '../support/service.ts'
 

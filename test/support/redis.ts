@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
-import { freePort } from './free-port.ts'
+import { once } from 'node:events'
+import { createServer, type AddressInfo } from 'node:net'
 import { createScratch } from './scratch.ts'
 
 export interface RedisServer {
@@ -40,4 +41,12 @@ export async function startRedis(port?: number): Promise<RedisServer | undefined
     return undefined
   }
   return { url: `redis://127.0.0.1:${listens}`, signal: (signal) => void child.kill(signal), stop }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
 }
