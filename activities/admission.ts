@@ -38,11 +38,14 @@ const BURST_S = 0.2
 // Where no limit was set but the ramp holds back, a mailbox wakes once a second.
 const RAMP_BURST_S = 1
 
+/** As `Held` says it. */
+export const RATE_LIMITED = 'a rate limit is reached'
+
 export function createAdmission(deps: AdmissionDependencies): Admission {
   const { states, buckets } = deps
   const take = async (rates: readonly Rate[], behind?: string): Promise<Held | undefined> => {
     const waitMs = await buckets.take(rates, behind)
-    return waitMs === undefined ? undefined : { untilMs: Date.now() + waitMs, reason: 'a rate limit is reached' }
+    return waitMs === undefined ? undefined : { untilMs: Date.now() + waitMs, reason: RATE_LIMITED }
   }
   const release = async (rates: readonly Rate[]): Promise<Held | undefined> => {
     const held = await take(rates)

@@ -45,7 +45,21 @@ export interface AttemptInput {
   readonly parkAlways?: boolean
   /** Asked right before the request is written: where it may not be any more, the delivery is `interrupted`. */
   readonly mayStart?: () => boolean
+  /** Of a batch: how many events it carries, and how many of them a request that failed has left undelivered. */
+  readonly batch?: { readonly events: number; failed(): number } | undefined
   readonly signal?: AbortSignal | undefined
+}
+
+/** Looks on at attempts: metrics, traces, the log line of each. It must not throw, and does no I/O. */
+export interface AttemptWatch {
+  /** @returns headers for the request, and what is told the end of the attempt */
+  begin(input: AttemptInput, startedAtMs: number): WatchedAttempt
+}
+
+export interface WatchedAttempt {
+  readonly headers?: Readonly<Record<string, string>> | undefined
+  /** @param change what it made of the delivery, as recorded; undefined where nothing was, as it was interrupted */
+  ended(outcome: AttemptOutcome, change: DeliveryChange | undefined): void
 }
 
 export interface AttemptDependencies {
@@ -59,6 +73,7 @@ export interface AttemptDependencies {
   readonly svixHeaders: boolean
   readonly disableEndpoint: (endpointId: string, appId: string) => Promise<void>
   readonly load: Pick<Load, 'firstRequest'>
+  readonly watch?: AttemptWatch | undefined
   readonly log: Logger
 }
 
@@ -77,9 +92,19 @@ export function createMakeAttempt(deps: AttemptDependencies): MakeAttempt {
   return (input) => {
     const startedAtMs = Date.now()
     if (waitedForUsAlone(input)) deps.load.firstRequest(startedAtMs - (input.message.deliverAtMs ?? input.message.createdAtMs))
-    const answered = input.message.payload === null ? Promise.resolve(GONE) : send(deps, input, input.message.payload, startedAtMs)
-    return { answered, done: answered.then((outcome) => settle(deps, input, outcome, startedAtMs)) }
+    const watched = deps.watch?.begin(input, startedAtMs)
+    const made: Made = { input, startedAtMs, watched }
+    const { payload } = input.message
+    const answered = payload === null ? Promise.resolve(GONE) : send(deps, made, payload)
+    return { answered, done: answered.then((outcome) => settle(deps, made, outcome)) }
   }
+}
+
+/** An attempt under way. */
+interface Made {
+  readonly input: AttemptInput
+  readonly startedAtMs: number
+  readonly watched: WatchedAttempt | undefined
 }
 
 /** What was parked, is slow, or is sent again on request has waited for its endpoint or for somebody else. */
@@ -87,7 +112,7 @@ function waitedForUsAlone({ attemptsBefore, lane, trigger, parkAlways }: Attempt
   return attemptsBefore === 0 && lane !== 'slow' && trigger === TRIGGER_SCHEDULED && parkAlways !== true
 }
 
-function send(deps: AttemptDependencies, input: AttemptInput, payload: string, nowMs: number): Promise<AttemptOutcome> {
+function send(deps: AttemptDependencies, { input, startedAtMs: nowMs, watched }: Made, payload: string): Promise<AttemptOutcome> {
   const { endpoint, message } = input
   const dressed = dress(message, payload, endpoint.format)
   let headers: Record<string, string>
@@ -100,7 +125,7 @@ function send(deps: AttemptDependencies, input: AttemptInput, payload: string, n
   const ended = deps.health.begin(endpoint)
   const sent = deps.client.post(input.lane, {
     url: endpoint.url,
-    headers,
+    headers: watched?.headers === undefined ? headers : { ...headers, ...watched.headers },
     body: dressed.body,
     timeoutMs: endpoint.timeoutMs ?? deps.requestTimeoutMs,
     signal: input.signal,
@@ -132,8 +157,11 @@ function requestHeaders(endpoint: CachedEndpoint, messageId: string, dressed: Dr
   return headers
 }
 
-async function settle(deps: AttemptDependencies, input: AttemptInput, outcome: AttemptOutcome, startedAtMs: number): Promise<Disposition> {
-  if (outcome.kind === 'interrupted') return { kind: 'interrupted' }
+async function settle(deps: AttemptDependencies, { input, startedAtMs, watched }: Made, outcome: AttemptOutcome): Promise<Disposition> {
+  if (outcome.kind === 'interrupted') {
+    watched?.ended(outcome, undefined)
+    return { kind: 'interrupted' }
+  }
   const { message, endpoint } = input
   const gone = asksToBeDisabled(outcome)
   if (gone) await disableOrLog(deps, endpoint)
@@ -166,9 +194,12 @@ async function settle(deps: AttemptDependencies, input: AttemptInput, outcome: A
   } catch (error) {
     // Postgres will never take this attempt as it is: the message is dead-lettered alone rather than sent for ever.
     deps.log.error({ ...delivery, err: error }, 'attempt.unrecordable')
-    await deps.recorder.record({ ...delivery, change: { state: 'dead', attempts: input.attemptsBefore + 1 } })
+    const dead = { state: 'dead', attempts: input.attemptsBefore + 1 } as const
+    await deps.recorder.record({ ...delivery, change: dead })
+    watched?.ended(outcome, dead)
     return { kind: 'ended' }
   }
+  watched?.ended(outcome, change)
   if (change.state === 'dead') {
     deps.log.warn(
       { messageId: message.id, endpointId: endpoint.id, attempts: change.attempts, code: outcome.statusCode },

@@ -230,6 +230,7 @@ async function sendBatch(
     endpoint: { ...endpoint, format: null },
     lane: 'retry',
     parkAlways: true,
+    batch: { events: batch.events.length, failed: () => (failed === 'all' ? batch.events.length : failed.size || batch.events.length) },
     mayStart: () => held.mayStart(),
     signal: deps.stopping,
   })

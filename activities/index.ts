@@ -19,7 +19,7 @@ import type { Recorder } from '../storage/recorder.ts'
 import type { MailboxWake } from '../storage/records.ts'
 import type { Admission } from './admission.ts'
 import { createAttached } from './attached.ts'
-import { createMakeAttempt } from './attempt.ts'
+import { createMakeAttempt, type AttemptWatch } from './attempt.ts'
 import { createEndpointRuns } from './endpoint-runs.ts'
 import { createFirstAttempts } from './first-attempts.ts'
 import { createHoldBack } from './hold-back.ts'
@@ -31,7 +31,7 @@ import type { Pace } from './pace.ts'
 import { createQueueDrain } from './queue-drain.ts'
 import type { QueueHints } from './queue-hints.ts'
 import { createRedeliver } from './redeliver.ts'
-import { createRequestSlots, type RequestSlots } from './request-slots.ts'
+import { createRequestSlots, type RequestSlots, type SlotUsage } from './request-slots.ts'
 import type { RunMemory } from './run-memory.ts'
 import { createSchedule } from './schedule.ts'
 import { createSlowEndpoints } from './slow-endpoints.ts'
@@ -65,6 +65,10 @@ export interface ActivityDependencies {
   readonly laneSlots: Readonly<Record<Lane, number>>
   readonly svixHeaders: boolean
   readonly load: Pick<Load, 'firstRequest' | 'fault' | 'addLane'>
+  /** Absent: nobody looks on. */
+  readonly watch?: AttemptWatch | undefined
+  /** Given what tells the places of each lane. */
+  readonly onSlots?: ((usage: () => Readonly<Record<Lane, SlotUsage>>) => void) | undefined
   readonly log: Logger
   /** Aborted when requests in flight are to be given up. */
   readonly stopping: AbortSignal
@@ -84,9 +88,10 @@ export function createActivities(deps: ActivityDependencies) {
   const drainQueue = createQueueDrain({ ...attempts, slots: retrySlots })
   const fastSlots = createRequestSlots({ weights, isSlow: (endpointId) => slow.has(endpointId), startingLimit: 1, max: laneRequests.fast })
   const slowSlots = createRequestSlots({ weights, startingLimit: 5, max: laneRequests.slow })
+  deps.onSlots?.(() => ({ fast: fastSlots.usage(), slow: slowSlots.usage(), retry: retrySlots.usage() }))
   const senders = { fast: gated(fastSlots), slow: gated(slowSlots), retry: gated(retrySlots) }
   for (const [lane, slots] of Object.entries({ fast: fastSlots, slow: slowSlots, retry: retrySlots })) {
-    deps.load.addLane({ inFlight: () => slots.inFlight(), max: laneRequests[lane as Lane] })
+    deps.load.addLane({ inFlight: () => slots.usage().used, max: laneRequests[lane as Lane] })
   }
   const inFlight = createInFlight()
   const endpointRuns = createEndpointRuns(deps.laneSlots)

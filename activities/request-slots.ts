@@ -26,8 +26,13 @@ export interface RequestSlots {
   acquire(endpointId: string, host: string, priority?: Priority): Slot | Promise<Slot | Refusal> | Refusal
   /** Whether the endpoint takes its time, on average of late: what waits for it waits for nothing of ours. */
   takesItsTime(endpointId: string): boolean
-  /** Requests of all endpoints, without those that were detached. */
-  inFlight(): number
+  /** Requests in flight, those that have been detached apart, and how many there may be. */
+  usage(): SlotUsage
+}
+
+export interface SlotUsage {
+  readonly used: number
+  readonly max: number
 }
 
 export interface RequestSlotsOptions {
@@ -93,7 +98,7 @@ export function createRequestSlots(options: RequestSlotsOptions): RequestSlots {
       })
     },
     takesItsTime: (endpointId) => (lane.endpoints.get(endpointId)?.heldMs ?? 0) >= UNHURRIED_FROM_MS,
-    inFlight: () => lane.active,
+    usage: () => ({ used: lane.active, max: lane.max }),
   }
 }
 

@@ -6,6 +6,7 @@ import type { ScalingTarget } from '../domain/scaling.ts'
 import { DEFAULT_RULES } from '../domain/scaling-rules.ts'
 import { DECISIONS_SHOWN, openAutoscale, parseFor, type AutoscaleClient } from './autoscale-client.ts'
 import { decisionTable, statusText } from './autoscale-report.ts'
+import { createKubernetesTarget } from '../workers/kubernetes-target.ts'
 import { describe, readOptions, runCommand } from './command.ts'
 import { prepareNamespace } from './embedded/namespace.ts'
 import { CommandFailure, reasonOf } from './failure.ts'
@@ -27,6 +28,13 @@ const TARGETS: Readonly<Record<string, (config: Config, log: Logger) => OpenedTa
   local(config, log) {
     const target = openLocalPool(config, LIMITS.localWorkersMax, log)
     return { target, min: 1, max: LOCAL_MAX, stop: () => target.stop() }
+  },
+  kubernetes({ kubernetesDeployment: deployment }) {
+    if (deployment === undefined) {
+      throw new CommandFailure('usage', 'set TIDINGS_KUBERNETES_DEPLOYMENT to the Deployment whose Pods are the workers')
+    }
+    const target = createKubernetesTarget({ deployment })
+    return { target, min: DEFAULT_RULES.min, max: DEFAULT_RULES.max, stop: () => Promise.resolve() }
   },
 }
 

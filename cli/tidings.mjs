@@ -8,6 +8,7 @@ const COMMANDS = {
   api: ['cli/api.ts', 'the API alone'],
   worker: ['cli/worker.ts', 'dispatcher, delivery workers or both'],
   autoscale: ['cli/autoscale.ts', 'adds and removes workers by rules; pause, resume, set, status'],
+  top: ['cli/top.ts', 'what processes do, live'],
   versions: ['cli/versions.ts', 'versions of workers: which is current, which is drained'],
   token: ['cli/token.ts', 'prints a token for the API'],
   import: ['cli/import.ts', 'applications and endpoints of a Svix server'],

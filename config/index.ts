@@ -26,6 +26,8 @@ const environment = z.object({
   TIDINGS_HOST: z.string().default('127.0.0.1'),
   TIDINGS_PORT: integer(0, 65_535, 8071),
   TIDINGS_METRICS_PORT: integer(1, 65_535, 0).optional(),
+  TIDINGS_TEMPORAL_METRICS_PORT: integer(1, 65_535, 0).optional(),
+  TIDINGS_METRICS_ENDPOINTS: integer(0, LIMITS.metricsEndpointsMax, LIMITS.metricsEndpoints),
   TIDINGS_DATA_DIR: z.string().min(1).default('.tidings'),
   TIDINGS_CACHE_DIR: z.string().min(1).optional(),
   TIDINGS_REGION: z
@@ -90,6 +92,10 @@ export interface Config {
   readonly port: number
   /** Where Prometheus reads; undefined: nowhere. */
   readonly metricsPort: number | undefined
+  /** Where it reads what Temporal's SDK measures; undefined: nowhere. */
+  readonly temporalMetricsPort: number | undefined
+  /** Endpoints that have labels of their own. */
+  readonly metricsEndpoints: number
   /** Where embedded Postgres, Temporal and downloads live. */
   readonly dataDir: string
   /** Downloads that several clones share; undefined: a folder in the user's home, else the data directory. */
@@ -177,6 +183,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     host: value.TIDINGS_HOST,
     port: value.TIDINGS_PORT,
     metricsPort: value.TIDINGS_METRICS_PORT,
+    temporalMetricsPort: value.TIDINGS_TEMPORAL_METRICS_PORT,
+    metricsEndpoints: value.TIDINGS_METRICS_ENDPOINTS,
     dataDir: value.TIDINGS_DATA_DIR,
     cacheDir: value.TIDINGS_CACHE_DIR,
     region: value.TIDINGS_REGION,

@@ -198,6 +198,16 @@ export const LIMITS = {
 
   /** One request of the autoscaler to the Kubernetes API. */
   kubernetesTimeoutMs: 10_000,
+  /** Endpoints that have labels of their own in the metrics of one process (`TIDINGS_METRICS_ENDPOINTS`), and the most that may be set. */
+  metricsEndpoints: 20,
+  metricsEndpointsMax: 500,
+  /** Endpoints that are counted to find the busiest, and how often those are chosen anew. */
+  metricsEndpointsCounted: 20_000,
+  metricsEndpointsTurnMs: 60_000,
+  /** Rows of each kind that are counted at most, how often, and how long Postgres is waited for. */
+  queueDepthMax: 100_000,
+  queueDepthEveryMs: 15_000,
+  queueDepthTimeoutMs: 2000,
 
   retryScheduleMaxSteps: 30,
   retryDelayMaxMs: 86_400_000,

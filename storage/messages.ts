@@ -8,14 +8,14 @@ import type { Pool } from './pool.ts'
 export interface StoredMessage extends RoutedMessage {
   readonly id: string
   readonly appId: string
+  /** Unix milliseconds that it was scheduled for; absent: it was to be delivered at once. */
+  readonly deliverAtMs?: number | undefined
   /** Null once expunged or expired. */
   readonly payload: string | null
   readonly envelope?: Envelope | undefined
   /** Absent: medium. */
   readonly priority?: Priority | undefined
   readonly orderingKey?: string | undefined
-  /** Absent: at once. */
-  readonly deliverAtMs?: number | undefined
   /** By the publisher: its own deliveries are neither begun nor retried. */
   readonly cancelled?: boolean
 }
@@ -41,11 +41,11 @@ interface MessageRow {
   channels: string[] | null
   payload: string | null
   created_at: Date
+  deliver_at: Date | null
   cancelled: boolean
   envelope: Envelope | null
   priority: Priority
   ordering_key: string | null
-  deliver_at: Date | null
 }
 
 /** Reads messages in one statement; those that do not exist (yet) are absent from the map. */
@@ -73,11 +73,11 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
       channels: row.channels,
       payload: row.payload,
       createdAtMs: row.created_at.getTime(),
+      deliverAtMs: row.deliver_at?.getTime(),
       cancelled: row.cancelled,
       envelope: row.envelope ?? undefined,
       priority: row.priority,
       orderingKey: row.ordering_key ?? undefined,
-      deliverAtMs: row.deliver_at?.getTime(),
     }
     found.set(row.id, message)
     cache.set(row.id, message)

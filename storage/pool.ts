@@ -24,6 +24,39 @@ export function createPool(url: string, max: number): Pool {
   return pool
 }
 
+/** Told of every statement: its name (of those without one `begin`, `commit`, `rollback` or `other`), and how long it took. */
+export type ObserveStatement = (statement: string, ms: number) => void
+
+const TRANSACTION = /^(BEGIN|COMMIT|ROLLBACK)$/
+
+/** Has statements of connections that are opened from now on observed, from when they are sent until they are answered. */
+export function observeStatements(pool: Pool, observe: ObserveStatement): void {
+  pool.on('connect', (client) => {
+    type Query = (...args: unknown[]) => unknown
+    const query = client.query.bind(client) as Query
+    client.query = ((...args: unknown[]) => {
+      const startedAt = performance.now()
+      const ended = () => observe(nameOf(args[0]), performance.now() - startedAt)
+      const last = args.at(-1)
+      if (typeof last === 'function') {
+        const told = (...answer: unknown[]) => {
+          ended()
+          ;(last as Query)(...answer)
+        }
+        return query(...args.slice(0, -1), told)
+      }
+      const answer = query(...args)
+      if (answer instanceof Promise) answer.then(ended, ended)
+      return answer
+    }) as typeof client.query
+  })
+}
+
+function nameOf(statement: unknown): string {
+  if (typeof statement === 'string') return TRANSACTION.test(statement) ? statement.toLowerCase() : 'other'
+  return (statement as { readonly name?: string }).name ?? 'other'
+}
+
 /** Runs `work` in one transaction, rolled back when it throws. */
 export async function inTransaction<T>(pool: Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect()

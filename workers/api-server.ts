@@ -10,6 +10,7 @@ import { writeGapMs } from '../domain/linger.ts'
 import type { MailboxWake } from '../storage/records.ts'
 import { renewEncryption } from '../storage/renew-encryption.ts'
 import type { Dispatcher } from './dispatcher.ts'
+import type { Metrics } from './metrics.ts'
 import { createMailboxes } from './mailboxes.ts'
 import type { Parts } from './parts.ts'
 import type { Crowding } from '../domain/crowding.ts'
@@ -24,12 +25,12 @@ const PROBE_TIMEOUT_MS = 2000
 
 /**
  * Starts the API.
- * @param others the dispatcher of the same process, if it has one, and what holds the time of scheduled messages
+ * @param others the dispatcher of the same process, if it has one, what holds the time of scheduled messages, what counts
  * @returns its URL
  */
 export async function startApiServer(
   parts: Parts,
-  others: { dispatcher?: Dispatcher | undefined; schedule: Schedule; crowding: Crowding },
+  others: { dispatcher?: Dispatcher | undefined; schedule: Schedule; crowding: Crowding; metrics: Metrics },
   stack: Stack,
 ): Promise<string> {
   const { config, pool, client, messages, configCache } = parts
@@ -53,13 +54,14 @@ export async function startApiServer(
   })
   const api = createApi({
     ...parts,
-    intake,
+    intake: others.metrics.accepting(intake),
     launchTask: createLaunchTask(parts),
     findFanOut: createFindFanOut(client),
     wakeMailbox,
     readiness: readinessOf(parts),
   })
   const server = createApiServer(api)
+  if (config.metricsPort !== undefined) others.metrics.requests(server)
   server.listen({ port: config.port, host: config.host, backlog: LIMITS.connectionsToAcceptMax })
   await once(server, 'listening')
   stack.push(async () => {

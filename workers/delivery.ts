@@ -77,6 +77,8 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     laneSlots: config.laneSlots,
     svixHeaders: config.svixHeaders,
     load: options.load,
+    watch: options.metrics.watch,
+    onSlots: (usage) => options.metrics.slots(usage),
     stopping: stopping.signal,
     processId,
   })

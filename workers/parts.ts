@@ -12,7 +12,7 @@ import { createConfigCache, type ConfigCache } from '../storage/config-cache.ts'
 import { createEndpointStates, type EndpointStates } from '../storage/endpoint-states.ts'
 import { createMessageCache, type MessageCache } from '../storage/messages.ts'
 import { createOperationalEvents, type OperationalEvents } from '../storage/operational-events.ts'
-import { createPool, type Pool } from '../storage/pool.ts'
+import { createPool, observeStatements, type ObserveStatement, type Pool } from '../storage/pool.ts'
 import { createRevocations, type Revocations } from '../storage/revocations.ts'
 import { createSharedCache } from '../storage/shared-cache.ts'
 import type { Stack } from './stack.ts'
@@ -48,10 +48,14 @@ export interface Parts {
   readonly log: Logger
 }
 
-/** @throws where a part of the configuration is missing, or Temporal cannot be reached */
-export async function connectParts(config: Config, log: Logger, stack: Stack): Promise<Parts> {
+/**
+ * @param observe told of every statement
+ * @throws where a part of the configuration is missing, or Temporal cannot be reached
+ */
+export async function connectParts(config: Config, log: Logger, stack: Stack, observe?: ObserveStatement): Promise<Parts> {
   const complete = requireComplete(config)
   const pool = createPool(complete.databaseUrl, config.databasePool)
+  if (observe !== undefined) observeStatements(pool, observe)
   stack.push(() => pool.end())
   const states = await createEndpointStates({ pool, log })
   stack.push(() => states.stop())

@@ -17,9 +17,11 @@ import { startWorkers } from './delivery.ts'
 import { createDispatcher, type Dispatcher } from './dispatcher.ts'
 import { startHeartbeat } from './heartbeat.ts'
 import { watchEagerStarts } from './eager-starts.ts'
-import { createMetrics, serveMetrics } from './metrics.ts'
+import { createMetrics, type Metrics } from './metrics.ts'
+import { createStatementTimes } from './metrics-database.ts'
+import { serveMetrics } from './metrics-server.ts'
 import { connectParts, type Parts } from './parts.ts'
-import { createProcessHealth } from './process-health.ts'
+import { createProcessHealth, type ProcessHealth } from './process-health.ts'
 import { createSchedule } from './schedule.ts'
 import { createStack, type Stack } from './stack.ts'
 import { createEndpointsOf } from './endpoints-of.ts'
@@ -70,15 +72,14 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const { roles, log } = options
   const dispatches = roles.includes('dispatcher')
   const delivers = roles.includes('delivery')
-  installRuntime({ log, debugging: config.workflowDebugging })
+  installRuntime({ log, debugging: config.workflowDebugging, metricsAddress: temporalMetricsAddress(config) })
   const bundling = dispatches ? bundleWorkflows({ versioned: config.workerVersion !== undefined }) : undefined
-  const parts = await connectParts(config, log, stack)
-  const metrics = createMetrics(parts)
+  const statements = config.metricsPort === undefined ? undefined : createStatementTimes()
+  const parts = await connectParts(config, log, stack, statements?.observe)
+  const metrics = createMetrics({ ...parts, statements, endpoints: config.metricsEndpoints })
+  if (dispatches) metrics.queues()
   const health = createProcessHealth()
-  if (config.metricsPort !== undefined) {
-    const served = await serveMetrics(metrics, health, config.host, config.metricsPort)
-    stack.push(() => served.stop())
-  }
+  await serveWhereAsked(config, metrics, health, stack)
   const runs = createRunMemory()
   const crowding = createCrowding(parts.utilisation)
   const lanes = delivers ? options.lanes : []
@@ -96,10 +97,20 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   stack.push(() => schedule.stop())
   listenForChanges(parts, dispatcher, stack)
   await warmCache(parts)
-  const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule, crowding }, stack) : undefined
+  const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule, crowding, metrics }, stack) : undefined
   health.started()
   stack.push(() => Promise.resolve(health.stopping()))
   return { url, failed: workers?.failed ?? new Promise<never>(() => undefined), stop: () => stack.unwind() }
+}
+
+async function serveWhereAsked({ host, metricsPort }: Config, metrics: Metrics, health: ProcessHealth, stack: Stack): Promise<void> {
+  if (metricsPort === undefined) return
+  const served = await serveMetrics(metrics, health, host, metricsPort)
+  stack.push(() => served.stop())
+}
+
+function temporalMetricsAddress({ host, temporalMetricsPort }: Config): string | undefined {
+  return temporalMetricsPort === undefined ? undefined : `${host}:${temporalMetricsPort}`
 }
 
 function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>, crowding: Crowding, stack: Stack): Dispatcher {

@@ -25,10 +25,12 @@ export interface RuntimeOptions {
   readonly log: Logger
   /** Keeps the SDK's aids for debugging workflows: stack traces of running ones, and a limit of 5 s on each activation. */
   readonly debugging?: boolean
+  /** host:port where the SDK serves its own metrics for Prometheus; absent: nowhere. */
+  readonly metricsAddress?: string | undefined
 }
 
 /** Installs the SDK's runtime once a process: signals are the process's own affair, log lines go where ours go. */
-export function installRuntime({ log, debugging = false }: RuntimeOptions): void {
+export function installRuntime({ log, debugging = false, metricsAddress }: RuntimeOptions): void {
   if (installed) return
   installed = true
   if (!debugging) leanWorkflowThreads()
@@ -38,7 +40,20 @@ export function installRuntime({ log, debugging = false }: RuntimeOptions): void
     const { error: err, workflowId, runId, activityId, taskQueue } = meta ?? {}
     log[level === 'ERROR' ? 'error' : 'warn']({ err, workflowId, runId, activityId, taskQueue }, message)
   })
-  Runtime.install({ shutdownSignals: [], logger, telemetryOptions: { logging: { forward: {}, filter: { core: 'WARN', other: 'ERROR' } } } })
+  Runtime.install({
+    shutdownSignals: [],
+    logger,
+    telemetryOptions: {
+      logging: { forward: {}, filter: { core: 'WARN', other: 'ERROR' } },
+      ...(metricsAddress === undefined
+        ? {}
+        : {
+            metrics: {
+              prometheus: { bindAddress: metricsAddress, countersTotalSuffix: false, unitSuffix: true, useSecondsForDurations: true },
+            },
+          }),
+    },
+  })
 }
 
 /** A client on the connection that this process's workers have: an eager start needs both to be one. */

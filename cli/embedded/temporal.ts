@@ -57,6 +57,8 @@ export interface TemporalOptions {
   readonly port: number
   /** 0 takes any free port. */
   readonly uiPort: number
+  /** Where it serves what it measures; absent: on a port of its own choice. */
+  readonly metricsPort?: number
   /** Over the settings that every server of ours has. */
   readonly dynamicConfig?: DynamicConfig
 }
@@ -112,10 +114,11 @@ export async function startTemporal(options: TemporalOptions): Promise<EmbeddedT
 }
 
 function serverArguments(options: TemporalOptions & { readonly database: string }): string[] {
-  const { namespace, database, port, uiPort, dynamicConfig } = options
+  const { namespace, database, port, uiPort, metricsPort, dynamicConfig } = options
   const repeated = (flag: string, values: readonly string[]) => values.flatMap((value) => [flag, value])
   return [
     ...['server', 'start-dev', '--ip', '127.0.0.1', '--port', String(port), '--ui-port', String(uiPort), '--ui-disable-news-fetch'],
+    ...(metricsPort === undefined ? [] : ['--metrics-port', String(metricsPort)]),
     ...['--db-filename', database, '--namespace', namespace, '--log-level', 'warn', '--log-format', 'json'],
     ...repeated('--sqlite-pragma', PRAGMAS),
     ...repeated(

@@ -121,9 +121,21 @@ interface ScrapeJob {
 const scrapeJobs = () => (parse(read('deploy/prometheus.yml')) as { scrape_configs: readonly ScrapeJob[] }).scrape_configs
 
 test('Prometheus scrapes every process of Tidings, on the port that each serves its metrics on', () => {
-  const [discovery] = scrapeJobs().find((job) => job.job_name === 'tidings')?.dns_sd_configs ?? []
-  assert.deepEqual([...discovery!.names].sort(), tidings.map(([name]) => name).sort())
-  for (const [name, { environment }] of tidings) assert.equal(environment?.['TIDINGS_METRICS_PORT'], String(discovery!.port), name)
+  for (const [job, variable] of [
+    ['tidings', 'TIDINGS_METRICS_PORT'],
+    ['temporal-sdk', 'TIDINGS_TEMPORAL_METRICS_PORT'],
+  ] as const) {
+    const [discovery] = scrapeJobs().find((one) => one.job_name === job)?.dns_sd_configs ?? []
+    assert.deepEqual([...discovery!.names].sort(), tidings.map(([name]) => name).sort())
+    for (const [name, { environment }] of tidings) assert.equal(environment?.[variable], String(discovery!.port), name)
+  }
+})
+
+test('Prometheus has the alert rules where its configuration looks for them', () => {
+  const { rule_files: rules } = parse(read('deploy/prometheus.yml')) as { rule_files: readonly string[] }
+  assert.deepEqual(rules, ['prometheus/*.rules.yml'])
+  assert.ok(compose.services['prometheus']?.volumes?.includes('./deploy/prometheus:/etc/prometheus/prometheus:ro'))
+  assert.ok(existsSync(join(ROOT, 'deploy/prometheus/tidings.rules.yml')))
 })
 
 test('Prometheus scrapes services of this file, and Grafana reads Prometheus', () => {

@@ -29,6 +29,8 @@ export interface TestServiceOptions {
   readonly env?: Record<string, string>
   readonly roles?: readonly Role[]
   readonly log?: Logger
+  /** A Temporal of the test's own; absent: the one that tests share. */
+  readonly temporal?: TestTemporal
 }
 
 /** All that services of this run log goes to files that the leak test reads; to the terminal where TIDINGS_TEST_LOG is set. */
@@ -42,7 +44,7 @@ function runLog(): Logger {
 
 /** Starts the whole service in this process, on a database and a namespace of its own. */
 export async function startTestService(options: TestServiceOptions = {}): Promise<TestService> {
-  const [database, temporal] = await Promise.all([createTestDatabase(), startTestTemporal()])
+  const [database, temporal] = await Promise.all([createTestDatabase(), options.temporal ?? startTestTemporal()])
   const config = readConfig({
     TIDINGS_PORT: '0',
     TIDINGS_JWT_SECRET: TEST_SECRET,

@@ -31,12 +31,29 @@ export async function startTestTemporal(): Promise<TestTemporal> {
   return { address, namespace, program }
 }
 
+/** A server of the test's own that serves what it measures, stopped by `stop`. */
+export async function startMeasuredTemporal(metricsPort: number): Promise<TestTemporal & { stop(): Promise<void> }> {
+  const scratch = createScratch('temporal')
+  const program = await temporalProgram(scratch.path)
+  const server = await startTemporal({ program, dataDir: scratch.path, namespace: 'tidings-test', port: 0, uiPort: 0, metricsPort })
+  const stop = async () => {
+    await server.stop()
+    scratch.remove()
+  }
+  return { address: server.address, namespace: 'tidings-test', program, stop }
+}
+
+async function temporalProgram(dataDir: string): Promise<string> {
+  const known = process.env['TIDINGS_TEST_TEMPORAL_PROGRAM']
+  return known ?? findTemporal({ cacheDir: readConfig().cacheDir, dataDir }, createProgress())
+}
+
 async function sharedServer(): Promise<Server> {
   const address = process.env['TIDINGS_TEST_TEMPORAL']
   const program = process.env['TIDINGS_TEST_TEMPORAL_PROGRAM']
   if (address !== undefined && program !== undefined) return { address, program }
   const scratch = createScratch('temporal')
-  const found = await findTemporal({ cacheDir: readConfig().cacheDir, dataDir: scratch.path }, createProgress())
+  const found = await temporalProgram(scratch.path)
   const temporal = await startTemporal({ program: found, dataDir: scratch.path, namespace: 'tidings-test', port: 0, uiPort: 0 })
   process.once('exit', () => {
     process.kill(temporal.pid, 'SIGKILL')
