@@ -5,6 +5,8 @@ import pino from 'pino'
 import { readConfig } from '../../config/index.ts'
 import type { AutoscaleView } from '../../domain/autoscale.ts'
 import { newId } from '../../domain/ids.ts'
+import { AUTOSCALE_TASK_QUEUE, FAN_OUT_TASK_QUEUE } from '../../domain/names.ts'
+import { usePartitions } from '../../storage/partition-numbers.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
 import { readDecisions } from '../../storage/scaling.ts'
 import { startAutoscaler, type Autoscaler } from '../../workers/autoscaler.ts'
@@ -12,6 +14,7 @@ import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 import { startTestTemporal, type TestTemporal } from '../support/temporal.ts'
 import { temporalCli } from '../support/temporal-cli.ts'
 import { eventually } from '../support/eventually.ts'
+import { spawnScript } from '../support/processes.ts'
 
 // An interval of 150 ms; depth or utilisation 3 s, idle 9 s, cooldowns 600 ms and 3 s.
 const ENVIRONMENT = { TIDINGS_AUTOSCALE_TIME_SCALE: '0.01', TIDINGS_AUTOSCALE_UP_DEPTH: '100', TIDINGS_AUTOSCALE_DOWN_DEPTH: '10' }
@@ -154,6 +157,35 @@ test('an operator sets the number of workers with the temporal command, and clea
   await seen((one) => one.state.workers === 3)
 })
 
+test('the command shows, sets and clears, and refuses what makes no sense', async () => {
+  const command = async (...args: string[]) => {
+    const env = { DATABASE_URL: database.url, TEMPORAL_ADDRESS: temporal.address, TEMPORAL_NAMESPACE: temporal.namespace }
+    const running = spawnScript('cli/autoscale.ts', args, { env })
+    const code = await running.ended
+    return { code, out: running.stdout(), problem: running.stderr() }
+  }
+  const shown = JSON.parse((await command('status', '--json')).out) as AutoscaleView
+  assert.deepEqual([shown.pool, shown.target, shown.rules.max], [POOL, 'test', 5])
+  assert.match((await command('status')).out, /^pool workers at the target test: \d workers? \(1 to 5\)\nat .*\n.*\n\n20/)
+  assert.equal((await command('set', '4', '--for', '1h')).code, 0)
+  const { control } = await seen((one) => one.state.workers === 4)
+  assert.ok(control.override!.untilMs! > Date.now() + 3_500_000)
+  assert.match((await command('decisions')).out, /-> 4 +override +4 workers by an operator until 20/)
+  await command('clear')
+  await seen((one) => one.control.override === null)
+  for (const [args, problem] of [
+    [['set', '6'], /set 6: must be a whole number from 0 to 5/],
+    [['set', '3', '--for', 'ever'], /--for ever: must be a time/],
+    [['status', '--pool', 'none'], /no answer from autoscale\/none/],
+    [['grow'], /"grow" is no command/],
+    [['run', '--target', 'nowhere'], /--target "nowhere": must be one of/],
+  ] as const) {
+    const refused = await command(...args)
+    assert.equal(refused.code, 1)
+    assert.match(refused.problem, problem)
+  }
+})
+
 test('an override for a time ends by itself', async () => {
   await handle().signal('override', { workers: 1, until: new Date(Date.now() + 1500).toISOString() })
   await seen((one) => one.state.workers === 1)
@@ -188,4 +220,16 @@ test('the Web UI shows decisions: in the details, and with each change', async (
   const { events } = await handle().fetchHistory()
   const summaries = (events ?? []).map(({ userMetadata }) => Buffer.from(userMetadata?.summary?.data ?? []).toString())
   assert.ok(summaries.some((text) => /up 2 to 3, depth: 500 wait/.test(text)))
+})
+
+test('tasks that wait in the queues of fan-outs and of deliveries count', async () => {
+  const start = (type: string, workflowId: string, taskQueue: string, input: object) =>
+    client.workflow.start(type, { workflowId, taskQueue, args: [input] })
+  await usePartitions(pool, 2)
+  // Nobody serves the queue of fan-outs here; the mailbox's workflow is served, and its activity is not.
+  for (let i = 0; i < 3; i++) await start('fanOut', `waits/${i}`, FAN_OUT_TASK_QUEUE, {})
+  await start('mailbox', 'waits/mailbox', AUTOSCALE_TASK_QUEUE, { endpointId: 'ep_1', partition: 1, wakeAtMs: 0 })
+  const { sample } = await seen((one) => one.sample !== null && 'depth' in one.sample && one.sample.depth === 504)
+  assert.ok(sample !== null && 'depth' in sample && sample.oldestMs > 0)
+  for (const id of ['0', '1', '2', 'mailbox']) await client.workflow.getHandle(`waits/${id}`).terminate()
 })

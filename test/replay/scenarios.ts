@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { Client, Connection } from '@temporalio/client'
+import { Client, Connection, WorkflowFailedError } from '@temporalio/client'
+import pino from 'pino'
+import type { AutoscaleView } from '../../domain/autoscale.ts'
 import type { FanOutInput } from '../../domain/fan-out.ts'
 import { newId } from '../../domain/ids.ts'
 import {
@@ -12,6 +14,7 @@ import {
 } from '../../domain/names.ts'
 import { insertTask, markTaskStarted } from '../../storage/background-tasks.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
+import { startAutoscaler } from '../../workers/autoscaler.ts'
 import { createCalls, numbers } from '../support/calls.ts'
 import { eventually } from '../support/eventually.ts'
 import { startReceiver, type Receiver } from '../support/receiver.ts'
@@ -32,7 +35,8 @@ export type Scenario = (stage: Stage) => Promise<string[]>
 
 // Scaled by 0.02: 20 ms, 40 ms, then 1.8 s, which is beyond what an activity waits and parks in the mailbox.
 // A breaker stays open for 6 s, which is longer.
-const ENVIRONMENT = { TIDINGS_RETRY_SCHEDULE: '1,2,90', TIDINGS_RETRY_TIME_SCALE: '0.02' }
+// The autoscaler looks every 150 ms.
+const ENVIRONMENT = { TIDINGS_RETRY_SCHEDULE: '1,2,90', TIDINGS_RETRY_TIME_SCALE: '0.02', TIDINGS_AUTOSCALE_TIME_SCALE: '0.01' }
 const HELD_MS = 1500
 
 /** The receiver answers by path: `/fail-<n>` fails the first n attempts of each message, `/slow` answers after its hold. */
@@ -290,6 +294,37 @@ const scheduled: Scenario = async (stage) => {
   return ended(stage, [SCHEDULE_WORKFLOW_ID])
 }
 
+/** The rules reach their least, operators set, pause and resume, the target is away for a while; at last it is cancelled. */
+const autoscale: Scenario = async ({ service, client }) => {
+  let [wanted, away] = [1, false]
+  const answer = <T>(work: () => T) => (away ? Promise.reject(new Error('away')) : Promise.resolve(work()))
+  const target = {
+    name: 'scenario',
+    read: () => answer(() => ({ wanted, ready: wanted })),
+    scaleTo: (workers: number) => answer(() => void (wanted = workers)),
+  }
+  const autoscaler = await startAutoscaler(service.config, { target, pool: 'scenario', min: 2, max: 9, log: pino({ level: 'silent' }) })
+  const handle = client.workflow.getHandle(autoscaler.workflowId)
+  const seen = (is: (view: AutoscaleView) => boolean) => eventually(() => handle.query<AutoscaleView>('state'), is)
+  await seen(({ state }) => state.workers === 2)
+  await handle.signal('override', { workers: 5, until: new Date(Date.now() + 3_600_000).toISOString() })
+  await seen(({ state }) => state.workers === 5)
+  away = true
+  await seen(({ decisions }) => decisions[0]?.rule === 'override' && decisions[0].reason.startsWith('5') && decisions[0].action === 'hold')
+  await handle.signal('override', { workers: 7 })
+  await seen(({ decisions }) => decisions[0]?.rule === 'target')
+  away = false
+  await seen(({ state }) => state.workers === 7)
+  for (const signal of ['pause', 'clear', 'resume']) await handle.signal(signal)
+  await seen(({ control, decisions }) => !control.paused && decisions[0]?.rule !== 'override')
+  await handle.cancel()
+  await handle.result().catch((error: unknown) => {
+    if (!(error instanceof WorkflowFailedError)) throw error
+  })
+  await autoscaler.stop()
+  return [autoscaler.workflowId]
+}
+
 /** The process that has the requests is gone: after ten seconds the slow lane sends. */
 export const processGone: Scenario = async (stage) => {
   const { appId } = await subscribe(stage, [])
@@ -327,5 +362,6 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   replayed,
   tasks,
   scheduled,
+  autoscale,
   'process-gone': processGone,
 }
