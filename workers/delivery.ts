@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { WorkflowBundle } from '@temporalio/worker'
 import { createAdmission } from '../activities/admission.ts'
+import type { AttemptWatch } from '../activities/attempt.ts'
 import { createHealthWatch } from '../activities/health-watch.ts'
 import { createActivities } from '../activities/index.ts'
 import { createPace } from '../activities/pace.ts'
@@ -32,6 +33,7 @@ export interface WorkersOptions {
   readonly drainMs: number
   readonly runs: RunMemory
   readonly metrics: Metrics
+  readonly watch: AttemptWatch
 }
 
 export interface StartedWorkers {
@@ -74,7 +76,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     laneRequests: config.laneRequests,
     laneSlots: config.laneSlots,
     svixHeaders: config.svixHeaders,
-    watch: options.metrics.watch,
+    watch: options.watch,
     onSlots: (usage) => options.metrics.slots(usage),
     stopping: stopping.signal,
     processId,

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import { createRunMemory } from '../activities/run-memory.ts'
+import { createRunMemory, type RunMemory } from '../activities/run-memory.ts'
 import type { Config } from '../config/index.ts'
 import { createCrowding, type Crowding } from '../domain/crowding.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -15,6 +15,7 @@ import { startApiServer } from './api-server.ts'
 import { startWorkers } from './delivery.ts'
 import { createDispatcher, type Dispatcher } from './dispatcher.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
+import { createAttemptWatch } from './attempt-watch.ts'
 import { createStatementTimes } from './metrics-database.ts'
 import { serveMetrics } from './metrics-server.ts'
 import { connectParts, type Parts } from './parts.ts'
@@ -25,6 +26,7 @@ import { createPlanFanOut } from './plan-fan-out.ts'
 import { createStartFanOut } from './start-fan-out.ts'
 import { createStartPace } from './start-pace.ts'
 import { announcePartitions } from './partition-numbers.ts'
+import type { Tracing } from './tracing.ts'
 import { startTaskSweep } from './tasks.ts'
 import { bundleWorkflows, installRuntime } from './temporal.ts'
 
@@ -75,6 +77,8 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const metrics = createMetrics({ ...parts, statements, endpoints: config.metricsEndpoints })
   if (dispatches) metrics.queues()
   await serveWhereAsked(config, metrics, stack)
+  const tracing = await startTracing(parts, stack)
+  const watch = createAttemptWatch({ metrics: metrics.watch, tracing, log, logged: config.attemptLog })
   const runs = createRunMemory()
   const crowding = createCrowding(parts.utilisation)
   const lanes = delivers ? options.lanes : []
@@ -82,15 +86,15 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const partitions = options.partitions === 'all' ? every : options.partitions
   const workers =
     dispatches || delivers
-      ? await startWorkers(parts, { ...options, lanes, partitions, bundle: await bundling, runs, metrics }, stack)
+      ? await startWorkers(parts, { ...options, lanes, partitions, bundle: await bundling, runs, metrics, watch }, stack)
       : undefined
-  const dispatcher = dispatches ? startDispatcher(parts, runs, crowding, stack) : undefined
+  const dispatcher = dispatches ? startDispatcher(parts, { runs, crowding, tracing }, stack) : undefined
   if (dispatches) startTasks(parts, stack)
   const schedule = createSchedule(parts, { sweep: dispatches })
   stack.push(() => schedule.stop())
   listenForChanges(parts, dispatcher, stack)
   await warmCache(parts)
-  const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule, crowding, metrics }, stack) : undefined
+  const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule, crowding, metrics, tracing }, stack) : undefined
   return { url, failed: workers?.failed ?? new Promise<never>(() => undefined), stop: () => stack.unwind() }
 }
 
@@ -104,7 +108,22 @@ function temporalMetricsAddress({ host, temporalMetricsPort }: Config): string |
   return temporalMetricsPort === undefined ? undefined : `${host}:${temporalMetricsPort}`
 }
 
-function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>, crowding: Crowding, stack: Stack): Dispatcher {
+/** Loaded where it is asked for alone. */
+async function startTracing(parts: Parts, stack: Stack): Promise<Tracing | undefined> {
+  if (parts.config.tracing === undefined) return undefined
+  const { createTracing } = await import('./tracing.ts')
+  const tracing = createTracing(parts.config.tracing, parts)
+  stack.push(() => tracing.stop())
+  return tracing
+}
+
+interface DispatcherParts {
+  readonly runs: RunMemory
+  readonly crowding: Crowding
+  readonly tracing: Tracing | undefined
+}
+
+function startDispatcher(parts: Parts, { runs, crowding, tracing }: DispatcherParts, stack: Stack): Dispatcher {
   const { config, client, pool, log } = parts
   const startFanOut = createStartFanOut({
     client,
@@ -115,7 +134,7 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
   })
   const dispatcher = createDispatcher({
     pool,
-    startFanOut,
+    startFanOut: tracing?.fanningOut(startFanOut) ?? startFanOut,
     endpointsOf: createEndpointsOf(parts),
     groupMaxMessages: config.groupMaxMessages,
     weights: config.priorityWeights,
