@@ -58,8 +58,15 @@ export interface AttemptWatch {
 
 export interface WatchedAttempt {
   readonly headers?: Readonly<Record<string, string>> | undefined
-  /** @param change what it made of the delivery, as recorded; undefined where nothing was, as it was interrupted */
-  ended(outcome: AttemptOutcome, change: DeliveryChange | undefined): void
+  ended(end: AttemptEnd): void
+}
+
+export interface AttemptEnd {
+  readonly outcome: AttemptOutcome
+  /** What it made of the delivery, as recorded; undefined where nothing was, as it was interrupted. */
+  readonly change?: DeliveryChange | undefined
+  /** Of the attempt that was recorded. */
+  readonly attemptId?: string | undefined
 }
 
 export interface AttemptDependencies {
@@ -159,7 +166,7 @@ function requestHeaders(endpoint: CachedEndpoint, messageId: string, dressed: Dr
 
 async function settle(deps: AttemptDependencies, { input, startedAtMs, watched }: Made, outcome: AttemptOutcome): Promise<Disposition> {
   if (outcome.kind === 'interrupted') {
-    watched?.ended(outcome, undefined)
+    watched?.ended({ outcome })
     return { kind: 'interrupted' }
   }
   const { message, endpoint } = input
@@ -196,10 +203,10 @@ async function settle(deps: AttemptDependencies, { input, startedAtMs, watched }
     deps.log.error({ ...delivery, err: error }, 'attempt.unrecordable')
     const dead = { state: 'dead', attempts: input.attemptsBefore + 1 } as const
     await deps.recorder.record({ ...delivery, change: dead })
-    watched?.ended(outcome, dead)
+    watched?.ended({ outcome, change: dead })
     return { kind: 'ended' }
   }
-  watched?.ended(outcome, change)
+  watched?.ended({ outcome, change, attemptId: attempt.id })
   if (change.state === 'dead') {
     deps.log.warn(
       { messageId: message.id, endpointId: endpoint.id, attempts: change.attempts, code: outcome.statusCode },

@@ -56,6 +56,9 @@ const environment = z.object({
   TIDINGS_PARTITIONS: integer(1, 256, 4),
   TIDINGS_GROUP_MAX: integer(1, LIMITS.groupMaxMessages, LIMITS.groupMaxMessages).optional(),
   TIDINGS_WORKFLOW_DEBUGGING: flag,
+  TIDINGS_ATTEMPT_LOG: z.enum(['all', 'failures', 'none']).default('failures'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: webUrl({ credentials: false }).optional(),
+  TIDINGS_TRACE_RATIO: z.string().default('1').transform(Number).pipe(z.number().min(0).max(1)),
   TIDINGS_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
   TIDINGS_TEMPORAL_UI_URL: z.url().optional(),
   TIDINGS_TEMPORAL_PORT: integer(0, 65_535, 7233),
@@ -139,6 +142,10 @@ export interface Config {
   /** Web UI's call stacks of running workflows and the SDK's limit on their code, for a third more CPU a fan-out. */
   readonly workflowDebugging: boolean
   readonly logLevel: string
+  /** Which attempts have a line in the log. */
+  readonly attemptLog: 'all' | 'failures' | 'none'
+  /** Where spans go, and the share of publishes without a trace of their own that begin one; undefined: there are none. */
+  readonly tracing: { readonly endpoint: string; readonly ratio: number } | undefined
   readonly temporalUiUrl: string | undefined
   readonly temporalPort: number
   readonly temporalUiPort: number
@@ -217,6 +224,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     groupMaxMessages: value.TIDINGS_GROUP_MAX ?? (ownServer ? LIMITS.groupMaxMessages : LIMITS.groupMaxMessagesForeignServer),
     workflowDebugging: value.TIDINGS_WORKFLOW_DEBUGGING,
     logLevel: value.TIDINGS_LOG_LEVEL,
+    attemptLog: value.TIDINGS_ATTEMPT_LOG,
+    tracing: tracingOf(value),
     temporalUiUrl: value.TIDINGS_TEMPORAL_UI_URL,
     temporalPort: value.TIDINGS_TEMPORAL_PORT,
     temporalUiPort: value.TIDINGS_TEMPORAL_UI_PORT,
@@ -232,6 +241,11 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     workerVersion: workerVersion(value),
     temporalAccess: temporalAccess(value),
   })
+}
+
+function tracingOf(value: z.output<typeof environment>): Config['tracing'] {
+  const endpoint = value.OTEL_EXPORTER_OTLP_ENDPOINT?.href.replace(/\/+$/, '')
+  return endpoint === undefined ? undefined : { endpoint, ratio: value.TIDINGS_TRACE_RATIO }
 }
 
 /** Secrets that anybody could guess protect nobody's endpoints: the service does not start on them. */

@@ -19,6 +19,8 @@ export interface NewMessage {
   /** When it is to be delivered; absent: at once. */
   readonly deliverAtMs?: number | undefined
   readonly envelope?: Envelope | undefined
+  /** W3C trace context that what is done with the message continues; absent: it is not traced. */
+  readonly traceparent?: string | undefined
   /** Absent: medium, which is not said. */
   readonly priority?: Priority | undefined
   /** Kept in order with others that have the same, at endpoints that ask for it. */

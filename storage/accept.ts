@@ -78,6 +78,17 @@ interface QueuedParts {
   readonly wakes: string
 }
 
+/** Parameters of `queuedColumns`. */
+const QUEUED_PARAMETERS = 7
+const NO_TRACE = { type: '', name: '', column: '' }
+
+/** What any of the messages has: an idempotency key; a place in a queue, a priority or no need of a fan-out; a trace. */
+interface Variant {
+  readonly keyed: boolean
+  readonly queued: boolean
+  readonly traced: boolean
+}
+
 const UNQUEUED: QueuedParts = { types: '', names: '', columns: '', before: '', fansOut: 'true', priority: '', after: '', wakes: '' }
 
 // Of an application whose endpoints have just been changed every message is fanned out: who routed it may not have heard.
@@ -98,12 +109,16 @@ function queuedParts(first: number): QueuedParts {
 }
 
 // Event ids are claimed in index order: two processes that accept the same ones must not wait for each other in a ring.
-function acceptText({ keyed, queued }: { keyed: boolean; queued: boolean }): string {
-  const more = queued ? queuedParts(keyed ? 12 : 11) : UNQUEUED
+function acceptText({ keyed, queued, traced }: Variant): string {
+  const first = keyed ? 12 : 11
+  const more = queued ? queuedParts(first) : UNQUEUED
+  const trace = traced
+    ? { type: `, $${first + (queued ? QUEUED_PARAMETERS : 0)}::text[]`, name: 'traceparent, ', column: ', traceparent' }
+    : NO_TRACE
   return `
 WITH ${keyed ? 'whole' : 'input'} AS MATERIALIZED (
-  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[]${keyed ? ', $11::text[]' : ''}${more.types})
-    WITH ORDINALITY AS t (id, app_id, event_type, event_id, channels, payload, created_ms, expires_ms, ${keyed ? 'key, ' : ''}${more.names}position)
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[]${keyed ? ', $11::text[]' : ''}${more.types}${trace.type})
+    WITH ORDINALITY AS t (id, app_id, event_type, event_id, channels, payload, created_ms, expires_ms, ${keyed ? 'key, ' : ''}${more.names}${trace.name}position)
 ), ${keyed ? TAKE_KEYS : ''} ${more.before}claimed AS (
   INSERT INTO message_event_id (app_id, event_id, message_id)
   SELECT app_id, event_id, id FROM input WHERE event_id IS NOT NULL ORDER BY app_id, event_id, position
@@ -113,9 +128,9 @@ WITH ${keyed ? 'whole' : 'input'} AS MATERIALIZED (
   FROM input LEFT JOIN claimed ON claimed.message_id = input.id
   WHERE event_id IS NULL OR claimed.message_id IS NOT NULL
 ), stored AS (
-  INSERT INTO message (id, app_id, event_type, event_id, channels, payload, created_at, expires_at${more.columns})
+  INSERT INTO message (id, app_id, event_type, event_id, channels, payload, created_at, expires_at${more.columns}${trace.column})
   SELECT id, app_id, event_type, event_id, string_to_array(channels, ','), payload,
-    to_timestamp(created_ms / 1000), to_timestamp(expires_ms / 1000)${more.columns}
+    to_timestamp(created_ms / 1000), to_timestamp(expires_ms / 1000)${more.columns}${trace.column}
   FROM accepted
 ), fixed AS MATERIALIZED (
   SELECT CASE WHEN $9 THEN (SELECT id FROM accepted WHERE fans_out ORDER BY position LIMIT 1) END AS group_id
@@ -128,10 +143,19 @@ ${keyed ? 'UNION ALL SELECT id, NULL, NULL, true FROM whole WHERE key IS NOT NUL
 ${more.wakes}`
 }
 
-const ACCEPT = { name: 'outbox-accept', text: acceptText({ keyed: false, queued: false }) }
-const ACCEPT_KEYED = { name: 'outbox-accept-keyed', text: acceptText({ keyed: true, queued: false }) }
-const ACCEPT_QUEUED = { name: 'outbox-accept-queued', text: acceptText({ keyed: false, queued: true }) }
-const ACCEPT_KEYED_QUEUED = { name: 'outbox-accept-keyed-queued', text: acceptText({ keyed: true, queued: true }) }
+const statements = new Map<string, { readonly name: string; readonly text: string }>()
+
+/** A statement of its own for what the messages have, so that those that have nothing pay for nothing. */
+function statementFor(variant: Variant): { readonly name: string; readonly text: string } {
+  const { keyed, queued, traced } = variant
+  const name = `outbox-accept${keyed ? '-keyed' : ''}${queued ? '-queued' : ''}${traced ? '-traced' : ''}`
+  let statement = statements.get(name)
+  if (statement === undefined) {
+    statement = { name, text: acceptText(variant) }
+    statements.set(name, statement)
+  }
+  return statement
+}
 
 /**
  * Stores messages and the outbox rows of those that need a fan-out in one statement, with the idempotency keys of those that
@@ -149,9 +173,9 @@ export async function acceptMessages(
   const keyed = messages.some((message) => message.idempotencyKey !== undefined)
   const rare = messages.some((message) => message.orderingKey !== undefined || message.priority !== undefined)
   const queued = rare || routing.places.length > 0 || routing.routed.size > 0
-  const statement = queued ? (keyed ? ACCEPT_KEYED_QUEUED : ACCEPT_QUEUED) : keyed ? ACCEPT_KEYED : ACCEPT
+  const traced = messages.some((message) => message.traceparent !== undefined)
   const { rows } = await db.query<{ id: string; group_id: string | null; fans_out: boolean; repeated: boolean | null }>({
-    ...statement,
+    ...statementFor({ keyed, queued, traced }),
     values: [
       messages.map((message) => message.id),
       messages.map((message) => message.appId),
@@ -165,6 +189,7 @@ export async function acceptMessages(
       leaseMs,
       ...(keyed ? [messages.map((message) => message.idempotencyKey ?? null)] : []),
       ...(queued ? queuedColumns(messages, routing) : []),
+      ...(traced ? [messages.map((message) => message.traceparent ?? null)] : []),
     ],
   })
   const stored = rows.filter((row) => row.repeated === false)

@@ -16,6 +16,8 @@ export interface StoredMessage extends RoutedMessage {
   /** Absent: medium. */
   readonly priority?: Priority | undefined
   readonly orderingKey?: string | undefined
+  /** W3C trace context of its publish; absent: it is not traced. */
+  readonly traceparent?: string | undefined
   /** By the publisher: its own deliveries are neither begun nor retried. */
   readonly cancelled?: boolean
 }
@@ -46,6 +48,7 @@ interface MessageRow {
   envelope: Envelope | null
   priority: Priority
   ordering_key: string | null
+  traceparent: string | null
 }
 
 /** Reads messages in one statement; those that do not exist (yet) are absent from the map. */
@@ -60,8 +63,8 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
   if (missing.length === 0) return found
   const { rows } = await pool.query<MessageRow>({
     name: 'messages-by-id',
-    text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at,
-        cancelled_at IS NOT NULL AS cancelled, priority, envelope, ordering_key, deliver_at
+    text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at, deliver_at,
+        cancelled_at IS NOT NULL AS cancelled, priority, envelope, ordering_key, traceparent
       FROM message WHERE id = ANY($1::text[])`,
     values: [missing],
   })
@@ -78,6 +81,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
       envelope: row.envelope ?? undefined,
       priority: row.priority,
       orderingKey: row.ordering_key ?? undefined,
+      traceparent: row.traceparent ?? undefined,
     }
     found.set(row.id, message)
     cache.set(row.id, message)

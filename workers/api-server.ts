@@ -17,6 +17,7 @@ import type { Crowding } from '../domain/crowding.ts'
 import { createFindFanOut } from './find-fan-out.ts'
 import type { Schedule } from './schedule.ts'
 import type { Stack } from './stack.ts'
+import type { Tracing } from './tracing.ts'
 import { GROUP_LEASE_MS } from './group-starter.ts'
 import { createLaunchTask } from './tasks.ts'
 
@@ -30,7 +31,7 @@ const PROBE_TIMEOUT_MS = 2000
  */
 export async function startApiServer(
   parts: Parts,
-  others: { dispatcher?: Dispatcher | undefined; schedule: Schedule; crowding: Crowding; metrics: Metrics },
+  others: { dispatcher?: Dispatcher | undefined; schedule: Schedule; crowding: Crowding; metrics: Metrics; tracing: Tracing | undefined },
   stack: Stack,
 ): Promise<string> {
   const { config, pool, client, messages, configCache } = parts
@@ -54,7 +55,7 @@ export async function startApiServer(
   })
   const api = createApi({
     ...parts,
-    intake: others.metrics.accepting(intake),
+    intake: others.metrics.accepting(others.tracing?.publishing(intake) ?? intake),
     launchTask: createLaunchTask(parts),
     findFanOut: createFindFanOut(client),
     wakeMailbox,

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { WorkflowBundle } from '@temporalio/worker'
 import { createAdmission } from '../activities/admission.ts'
+import type { AttemptWatch } from '../activities/attempt.ts'
 import { createHealthWatch } from '../activities/health-watch.ts'
 import { createActivities } from '../activities/index.ts'
 import type { Load } from '../activities/load.ts'
@@ -34,6 +35,7 @@ export interface WorkersOptions {
   readonly runs: RunMemory
   readonly metrics: Metrics
   readonly load: Load
+  readonly watch: AttemptWatch
 }
 
 export interface StartedWorkers {
@@ -77,7 +79,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     laneSlots: config.laneSlots,
     svixHeaders: config.svixHeaders,
     load: options.load,
-    watch: options.metrics.watch,
+    watch: options.watch,
     onSlots: (usage) => options.metrics.slots(usage),
     stopping: stopping.signal,
     processId,

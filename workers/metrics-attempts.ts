@@ -61,7 +61,7 @@ export function createAttemptMetrics(registry: Registry): AttemptMetrics {
         if (input.attemptsBefore > 0) retries++
         else if (isFirst(input)) firstRequests.observe(Math.max(0, startedAtMs - dueAtMs(input)) / 1000)
         return {
-          ended(outcome, change) {
+          ended({ change }) {
             if (change === undefined) return
             const { events = 1, failed } = input.batch ?? {}
             const undelivered = change.state === 'delivered' ? 0 : (failed?.() ?? events)

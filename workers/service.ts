@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import { createLoad } from '../activities/load.ts'
-import { createRunMemory } from '../activities/run-memory.ts'
+import { createRunMemory, type RunMemory } from '../activities/run-memory.ts'
 import type { Config } from '../config/index.ts'
 import { createCrowding, type Crowding } from '../domain/crowding.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -18,6 +18,7 @@ import { createDispatcher, type Dispatcher } from './dispatcher.ts'
 import { startHeartbeat } from './heartbeat.ts'
 import { watchEagerStarts } from './eager-starts.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
+import { createAttemptWatch } from './attempt-watch.ts'
 import { createStatementTimes } from './metrics-database.ts'
 import { serveMetrics } from './metrics-server.ts'
 import { connectParts, type Parts } from './parts.ts'
@@ -29,6 +30,7 @@ import { createPlanFanOut } from './plan-fan-out.ts'
 import { createStartFanOut } from './start-fan-out.ts'
 import { createStartPace } from './start-pace.ts'
 import { announcePartitions } from './partition-numbers.ts'
+import type { Tracing } from './tracing.ts'
 import { startTaskSweep } from './tasks.ts'
 import { bundleWorkflows, installRuntime } from './temporal.ts'
 
@@ -80,6 +82,8 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   if (dispatches) metrics.queues()
   const health = createProcessHealth()
   await serveWhereAsked(config, metrics, health, stack)
+  const tracing = await startTracing(parts, stack)
+  const watch = createAttemptWatch({ metrics: metrics.watch, tracing, log, logged: config.attemptLog })
   const runs = createRunMemory()
   const crowding = createCrowding(parts.utilisation)
   const lanes = delivers ? options.lanes : []
@@ -88,16 +92,16 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const load = createLoad()
   const workers =
     dispatches || delivers
-      ? await startWorkers(parts, { ...options, lanes, partitions, bundle: await bundling, runs, metrics, load }, stack)
+      ? await startWorkers(parts, { ...options, lanes, partitions, bundle: await bundling, runs, metrics, load, watch }, stack)
       : undefined
   if (workers !== undefined) await startHeartbeat(parts, { load, roles, lanes }, stack)
-  const dispatcher = dispatches ? startDispatcher(parts, runs, crowding, stack) : undefined
+  const dispatcher = dispatches ? startDispatcher(parts, { runs, crowding, tracing }, stack) : undefined
   if (dispatches) startTasks(parts, stack)
   const schedule = createSchedule(parts, { sweep: dispatches })
   stack.push(() => schedule.stop())
   listenForChanges(parts, dispatcher, stack)
   await warmCache(parts)
-  const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule, crowding, metrics }, stack) : undefined
+  const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule, crowding, metrics, tracing }, stack) : undefined
   health.started()
   stack.push(() => Promise.resolve(health.stopping()))
   return { url, failed: workers?.failed ?? new Promise<never>(() => undefined), stop: () => stack.unwind() }
@@ -113,7 +117,22 @@ function temporalMetricsAddress({ host, temporalMetricsPort }: Config): string |
   return temporalMetricsPort === undefined ? undefined : `${host}:${temporalMetricsPort}`
 }
 
-function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>, crowding: Crowding, stack: Stack): Dispatcher {
+/** Loaded where it is asked for alone. */
+async function startTracing(parts: Parts, stack: Stack): Promise<Tracing | undefined> {
+  if (parts.config.tracing === undefined) return undefined
+  const { createTracing } = await import('./tracing.ts')
+  const tracing = createTracing(parts.config.tracing, parts)
+  stack.push(() => tracing.stop())
+  return tracing
+}
+
+interface DispatcherParts {
+  readonly runs: RunMemory
+  readonly crowding: Crowding
+  readonly tracing: Tracing | undefined
+}
+
+function startDispatcher(parts: Parts, { runs, crowding, tracing }: DispatcherParts, stack: Stack): Dispatcher {
   const { config, client, pool, log } = parts
   const eager = watchEagerStarts({ client, namespace: config.temporalNamespace, log }, config.workerVersion)
   stack.push(() => eager.stop())
@@ -126,7 +145,7 @@ function startDispatcher(parts: Parts, runs: ReturnType<typeof createRunMemory>,
   })
   const dispatcher = createDispatcher({
     pool,
-    startFanOut,
+    startFanOut: tracing?.fanningOut(startFanOut) ?? startFanOut,
     endpointsOf: createEndpointsOf(parts),
     groupMaxMessages: config.groupMaxMessages,
     weights: config.priorityWeights,

@@ -5,6 +5,7 @@ import { newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { NewMessage } from '../../domain/message.ts'
 import { DEFAULT_PRIORITY } from '../../domain/priority.ts'
+import { isTraceparent } from '../../domain/trace.ts'
 import type { StoredMessage } from '../../storage/history/messages.ts'
 import type { Authenticate, Caller } from '../auth.ts'
 import { readBody, readJson } from '../body.ts'
@@ -64,7 +65,7 @@ async function publishOne(
   const input = parseBody(messageIn, event === undefined ? body : event.body)
   if (application === undefined && !input.application) throw notFound()
   const appId = application?.id ?? (await findOrCreateApplication({ deps, caller }, appName, input.application)).id
-  const message = newMessageOf(input, appId, { idempotencyKey, event })
+  const message = newMessageOf(input, appId, { idempotencyKey, event, traceparent: traceparentOf(deps, request) })
   await deps.intake.accept(message)
   return acceptedJson(message, input, withContent)
 }
@@ -75,6 +76,13 @@ type MessageIn = z.output<typeof messageIn>
 interface MessageExtras {
   readonly idempotencyKey?: string | undefined
   readonly event?: PublishedCloudEvent | undefined
+  readonly traceparent?: string | undefined
+}
+
+/** The publisher's trace context, where traces are kept. */
+export function traceparentOf({ config }: Pick<ApiDependencies, 'config'>, { headers }: Pick<Request, 'headers'>): string | undefined {
+  const { traceparent } = headers
+  return config.tracing !== undefined && typeof traceparent === 'string' && isTraceparent(traceparent) ? traceparent : undefined
 }
 
 /** The message that is stored. What is scheduled keeps its payload as long after its time as others after their acceptance. */
@@ -96,6 +104,7 @@ export function newMessageOf(input: MessageIn, appId: string, more: MessageExtra
     // What is of the usual priority is stored without saying so.
     priority: input.priority === null || input.priority === DEFAULT_PRIORITY ? undefined : input.priority,
     envelope: envelopeOf(input, more.event),
+    traceparent: more.traceparent,
   }
 }
 

@@ -14,7 +14,7 @@ import { broadcastOut, showStarted } from '../schemas/background-task.ts'
 import { batchIn, batchOut, broadcastIn, cancelIn, cancelOut, precheckIn, precheckOut, showCancelled } from '../schemas/publishing.ts'
 import { applicationOf, cachedApplicationOf } from '../scope.ts'
 import { findOrCreateApplication } from './applications.ts'
-import { acceptedJson, newMessageOf } from './publish.ts'
+import { acceptedJson, newMessageOf, traceparentOf } from './publish.ts'
 
 const DAY_MS = 86_400_000
 
@@ -43,7 +43,8 @@ async function batch(call: Call<typeof batchIn>): Promise<Reply> {
   const repeated = firstRepeated(inputs)
   if (repeated !== undefined) throw takenAt(repeated)
   const { id: appId } = known ?? (await findOrCreateApplication(call, path['app_id'], described))
-  const messages: NewMessage[] = inputs.map((input) => newMessageOf(input, appId))
+  const traceparent = traceparentOf(deps, call.request)
+  const messages: NewMessage[] = inputs.map((input) => newMessageOf(input, appId, { traceparent }))
   const [refused] = await deps.intake.acceptAll(messages)
   if (refused !== undefined) throw takenAt(refused)
   const data = messages.map((message, i) => parseKeepingNumbers(acceptedJson(message, inputs[i]!, withContent)))

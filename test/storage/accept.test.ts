@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, afterEach, before, test } from 'node:test'
 import type { NewMessage } from '../../domain/message.ts'
 import { acceptMessages } from '../../storage/accept.ts'
+import { createMessageCache, readMessages } from '../../storage/messages.ts'
 import { deleteGroup } from '../../storage/outbox.ts'
 import { count, createStorage, newMessage, newMessages, type Storage } from './rows.ts'
 
@@ -185,3 +186,23 @@ test('messages of different priority are stored with theirs, and so are their ou
     ['high', 'low', 'medium'].map((priority) => ({ priority, row: priority })),
   )
 })
+
+for (const { keyed, queued } of [
+  { keyed: false, queued: false },
+  { keyed: true, queued: false },
+  { keyed: false, queued: true },
+  { keyed: true, queued: true },
+]) {
+  test(`a trace is stored with its message${keyed ? ', beside keys' : ''}${queued ? ', beside places in queues' : ''}`, async () => {
+    const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+    const traced = newMessage({ traceparent, ...(keyed ? { idempotencyKey: 'traced' } : {}) })
+    const messages = [traced, newMessage()]
+    const { accepted } = queued ? await acceptRouted(messages, [0]) : await acceptMessages(storage.pool, messages, true, 10_000)
+    assert.equal(accepted.size, 2)
+    const read = await readMessages(storage.pool, createMessageCache(), [...accepted])
+    assert.deepEqual(
+      messages.map(({ id }) => read.get(id)?.traceparent),
+      [traceparent, undefined],
+    )
+  })
+}
