@@ -28,6 +28,8 @@ const RETRY = { endpoints: 1, messages: 1, ratePerS: 1, scheduleS: [1] }
 const WEBHOOKS = 10_000
 const PAYLOAD_BYTES = 1024
 const REQUESTS = 20
+/** Fan-outs of a scenario whose histories are looked at. */
+const DESCRIBED = 50
 /** Histories are in lists a moment after their workflows have ended. */
 const LISTED_MS = 3000
 
@@ -66,16 +68,17 @@ async function measure(service: OwnService, progress: Progress): Promise<Readonl
       const result = await progress.step(name, () => execute(bench, scenarioOf(name, RETRY), 1))
       totals.events += result.accepted
       totals.deliveries += result.delivered
-      fanOuts.push(await historiesSince(service, startedAtMs, result.delivered))
+      fanOuts.push(await historiesSince(service, startedAtMs, result.accepted))
     }
     const after = await tableBytes(database)
+    progress.say(`events and bytes of a fan-out's history: ${fanOuts.map(({ x, y }) => `${x.toFixed(1)} ${Math.round(y)}`).join(', ')}`)
     const history = lineThrough(fanOuts)
     return {
       storedBytesPerEvent: Math.round((after.message - before.message) / totals.events),
       storedBytesPerDelivery: Math.round((after.attempt - before.attempt) / totals.deliveries),
       storedBytesPerWebhook: await progress.step('endpoints', () => webhookBytes(service, database)),
       historyBytesPerFanOut: Math.round(history.perEvent),
-      historyBytesPerDelivery: Math.round(history.perDelivery),
+      historyBytesPerEvent: Math.round(history.perDelivery),
       requestBytes: await progress.step('a request', () => requestBytes(publisher)),
     }
   } finally {
@@ -106,20 +109,21 @@ async function webhookBytes(service: OwnService, database: pg.Client): Promise<n
   return Math.round(((await tableBytes(database)).endpoint - before.endpoint) / WEBHOOKS)
 }
 
-/** Of the fan-outs since then: deliveries of one (x), and bytes of its history (y). */
-async function historiesSince(service: OwnService, startedAtMs: number, deliveries: number): Promise<{ x: number; y: number }> {
+/** Of the fan-outs since then: events of one (x), and bytes of its history (y), which hardly grows with their deliveries. */
+async function historiesSince(service: OwnService, startedAtMs: number, events: number): Promise<{ x: number; y: number }> {
   await delay(LISTED_MS)
   const connection = await Connection.connect({ address: service.temporalAddress })
   try {
     const client = new Client({ connection, namespace: service.namespace })
     const query = `WorkflowType = 'fanOut' AND StartTime >= '${new Date(startedAtMs).toISOString()}'`
+    const sizes: number[] = []
     let fanOuts = 0
-    let bytes = 0
-    for await (const { historySize } of client.workflow.list({ query })) {
+    for await (const { workflowId, runId } of client.workflow.list({ query })) {
       fanOuts++
-      bytes += historySize ?? 0
+      // Lists do not know the size of what has ended.
+      if (sizes.length < DESCRIBED) sizes.push((await client.workflow.getHandle(workflowId, runId).describe()).historySize ?? 0)
     }
-    return { x: deliveries / Math.max(1, fanOuts), y: bytes / Math.max(1, fanOuts) }
+    return { x: events / Math.max(1, fanOuts), y: sizes.reduce((sum, one) => sum + one, 0) / Math.max(1, sizes.length) }
   } finally {
     await connection.close()
   }

@@ -37,7 +37,7 @@ const RULES = {
   storedBytesPerWebhook: COST,
   /** Bytes of the Temporal server's history. */
   historyBytesPerFanOut: COST,
-  historyBytesPerDelivery: COST,
+  historyBytesPerEvent: COST,
   /** Of a request besides its payload: headers, and what TLS and TCP add. */
   requestBytes: COST,
   /** An event to one endpoint besides accepting it: in a request of its own, and in one for a hundred. CPU of all processes, in ms. */
@@ -51,22 +51,34 @@ export type UnitCosts = Readonly<Record<keyof typeof RULES, number>>
 export const MEASURED_PAYLOAD_BYTES = 1024
 
 /**
- * What no run of `npm run bench` tells: docs/capacity.md says how each was measured. Where a run has the scenarios `batch-none`,
- * `batch-off` and `batch`, or counts stored bytes, its own figures are taken instead.
+ * What no benchmark writes down: docs/capacity.md says where each comes from. Where a run has the scenarios `batch-none`,
+ * `batch-off` and `batch`, its own figures are taken instead.
  */
 const MEASURED_APART = {
   acceptCpuMsPerEvent: 0.137,
   serviceCpuMsPerRetry: 1.2,
   temporalCpuMsPerRetry: 3.7,
-  storedBytesPerEvent: 2000,
-  storedBytesPerDelivery: 500,
-  storedBytesPerWebhook: 1000,
-  historyBytesPerFanOut: 3000,
-  historyBytesPerDelivery: 100,
-  requestBytes: 600,
   singleCpuMsPerEvent: 0.472,
   batchedCpuMsPerEvent: 0.073,
 } as const
+
+/** What `npm run bench:footprint` measures. */
+const FOOTPRINT_RULES = {
+  storedBytesPerEvent: COST,
+  storedBytesPerDelivery: COST,
+  storedBytesPerWebhook: COST,
+  historyBytesPerFanOut: COST,
+  historyBytesPerEvent: COST,
+  requestBytes: COST,
+} as const
+
+export type Footprint = Readonly<Record<keyof typeof FOOTPRINT_RULES, number>>
+
+/** @returns what stays behind of a unit of work, or every problem */
+export function readFootprint(given: unknown): { readonly footprint: Footprint } | { readonly problems: readonly FigureProblem[] } {
+  const read = readFigures(FOOTPRINT_RULES, given)
+  return 'problems' in read ? read : { footprint: read.values }
+}
 
 /** As much of a benchmark's result as costs are read from. */
 export interface MeasuredResult {
@@ -83,7 +95,6 @@ export interface MeasuredResult {
     | {
         readonly transactions_per_delivery: number
         readonly wal_bytes_per_delivery: number
-        readonly stored_bytes_per_delivery?: number | undefined
       }
     | undefined
 }
@@ -99,10 +110,12 @@ type Measure = (result: MeasuredResult) => number
 /**
  * Unit costs from the results of one run: a line through the medians of S1, S2 and S3 for what events and deliveries cost, and
  * what S4 costs beyond that for a fan-out.
+ * @param footprint what stays behind, which a run does not tell
  * @returns the costs, or what the run lacks
  */
 export function costsOfResults(
   results: readonly MeasuredResult[],
+  footprint: Footprint,
 ): { readonly costs: UnitCosts } | { readonly problems: readonly FigureProblem[] } {
   const ours = results.filter(({ peer }) => peer === 'tidings')
   const lacking = NEEDED.filter((name) => !ours.some(({ scenario, database }) => scenario === name && database !== undefined))
@@ -116,15 +129,15 @@ export function costsOfResults(
     ({ cpu_s: all, m }) =>
       ((all[group] ?? 0) * 1000) / m
   const database =
-    (name: 'transactions' | 'wal_bytes' | 'stored_bytes'): Measure =>
+    (name: 'transactions' | 'wal_bytes'): Measure =>
     (result) =>
       ((result.database?.[`${name}_per_delivery`] ?? NaN) * result.delivered) / result.m
   const beyond = (group: string, line: Linear) => Math.max(0, median(ALONE, cpu(group)) - line.perEvent - line.perDelivery)
   const service = fit(cpu('node'))
   const temporal = fit(cpu('temporal'))
-  const stored = fit(database('stored_bytes'))
   const costs = {
     ...MEASURED_APART,
+    ...footprint,
     ...named('serviceCpuMs', service),
     serviceCpuMsPerFanOut: beyond('node', service),
     ...named('temporalCpuMs', temporal),
@@ -132,7 +145,6 @@ export function costsOfResults(
     ...named('postgresCpuMs', fit(cpu('postgres'))),
     ...named('walBytes', fit(database('wal_bytes'))),
     ...named('transactions', fit(database('transactions'))),
-    ...(Number.isNaN(stored.perEvent) ? {} : named('storedBytes', stored)),
     ...batchCosts(median),
   }
   return { costs: { ...costs, acceptCpuMsPerEvent: Math.min(costs.acceptCpuMsPerEvent, costs.serviceCpuMsPerEvent) } }

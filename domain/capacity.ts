@@ -213,7 +213,7 @@ function temporalOf(
     peak.fanOutsPerS * costs.temporalCpuMsPerFanOut +
     retriesPerS * costs.temporalCpuMsPerRetry
   const cores = cpuMs / 1000
-  const historyBytesPerS = average.fanOutsPerS * costs.historyBytesPerFanOut + average.deliveriesPerS * costs.historyBytesPerDelivery
+  const historyBytesPerS = average.fanOutsPerS * costs.historyBytesPerFanOut + average.eventsPerS * costs.historyBytesPerEvent
   return {
     transitionsPerS: transitionsOf(input, peak),
     cores,

@@ -5,7 +5,9 @@ import {
   batchedCpuMs,
   costsOfResults,
   lineThrough,
+  readFootprint,
   readUnitCosts,
+  type Footprint,
   type MeasuredResult,
   type UnitCosts,
 } from '../../domain/capacity-costs.ts'
@@ -30,8 +32,13 @@ function result(scenario: string, f: number, m: number, changes: Partial<Measure
 
 const run = (): MeasuredResult[] => [result('S1', 1, 5000), result('S2', 10, 1000), result('S3', 100, 200), result('S4', 1, 400)]
 
+const FOOTPRINT: Footprint = {
+  ...{ storedBytesPerEvent: 1800, storedBytesPerDelivery: 600, storedBytesPerWebhook: 700 },
+  ...{ historyBytesPerFanOut: 3000, historyBytesPerEvent: 30, requestBytes: 305 },
+}
+
 function costsOf(results: readonly MeasuredResult[]): UnitCosts {
-  const read = costsOfResults(results)
+  const read = costsOfResults(results, FOOTPRINT)
   assert.ok('costs' in read, JSON.stringify(read))
   return read.costs
 }
@@ -56,11 +63,17 @@ test('the median of the repetitions counts, and what is of others does not', () 
 
 test('a run that lacks a scenario is refused, by its name', () => {
   for (const missing of ['S1', 'S2', 'S3', 'S4']) {
-    const read = costsOfResults(run().filter(({ scenario }) => scenario !== missing))
+    const read = costsOfResults(
+      run().filter(({ scenario }) => scenario !== missing),
+      FOOTPRINT,
+    )
     assert.ok('problems' in read)
     assert.match(read.problems[0]!.text, new RegExp(`has no ${missing} of Tidings`))
   }
-  const blind = costsOfResults(run().map((one) => ({ ...one, database: undefined })))
+  const blind = costsOfResults(
+    run().map((one) => ({ ...one, database: undefined })),
+    FOOTPRINT,
+  )
   assert.ok('problems' in blind)
 })
 
@@ -100,4 +113,11 @@ test('costs that were written down are read as they are, and everything that is 
       { name: 'requestBytes', text: 'is missing' },
     ],
   })
+})
+
+test('a footprint is read with all of its numbers', () => {
+  assert.deepEqual(readFootprint(FOOTPRINT), { footprint: FOOTPRINT })
+  assert.equal(costsOf(run()).requestBytes, 305)
+  const read = readFootprint({ ...FOOTPRINT, requestBytes: 'many' })
+  assert.deepEqual(read, { problems: [{ name: 'requestBytes', text: 'must be a number, not "many"' }] })
 })

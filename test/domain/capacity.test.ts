@@ -15,7 +15,7 @@ const COSTS: UnitCosts = {
   ...{ postgresCpuMsPerEvent: 0.1, postgresCpuMsPerDelivery: 0.04, serviceCpuMsPerRetry: 1, temporalCpuMsPerRetry: 4 },
   ...{ walBytesPerEvent: 2700, walBytesPerDelivery: 760, transactionsPerEvent: 0.1, transactionsPerDelivery: 0.04 },
   ...{ storedBytesPerEvent: 2000, storedBytesPerDelivery: 500, storedBytesPerWebhook: 1000 },
-  ...{ historyBytesPerFanOut: 3000, historyBytesPerDelivery: 100, requestBytes: 600 },
+  ...{ historyBytesPerFanOut: 3000, historyBytesPerEvent: 100, requestBytes: 600 },
   ...{ singleCpuMsPerEvent: 0.47, batchedCpuMsPerEvent: 0.07 },
 }
 
@@ -101,7 +101,7 @@ test('a year of the plan, by hand', () => {
   close(temporal.transitionsPerS, 30 * 3 + 30 * (2.5 + 2), 'transitions')
   close(temporal.cores, (30 * 0.1 + 300 * 0.05 + 30 * 15 + 30 * 4) / 1000, 'cores of Temporal')
   assert.deepEqual([temporal.machines, temporal.historyShards, temporal.fanOutPartitions, temporal.retryPartitions], [3, 512, 4, 4])
-  close(temporal.historyGb, ((10 * 3000 + 100 * 100) * 604_800) / 1e9, 'history')
+  close(temporal.historyGb, ((10 * 3000 + 10 * 100) * 604_800) / 1e9, 'history')
   close(database.walBytesPerS, 30 * 2700 + 330 * 760, 'log')
   close(database.transactionsPerS, 30 * 0.1 + 330 * 0.04, 'transactions of Postgres')
   close(database.iops, database.transactionsPerS + (2 * database.walBytesPerS) / 8192, 'I/O')
