@@ -38,7 +38,7 @@ const RULES = {
   /** Bytes of the Temporal server's history. */
   historyBytesPerFanOut: COST,
   historyBytesPerEvent: COST,
-  /** Of a request besides its payload: headers, and what TLS and TCP add. */
+  /** Of a request besides its payload: its first line and headers, without what TLS and TCP add. */
   requestBytes: COST,
   /** An event to one endpoint besides accepting it: in a request of its own, and in one for a hundred. CPU of all processes, in ms. */
   singleCpuMsPerEvent: COST,

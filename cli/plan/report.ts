@@ -118,15 +118,21 @@ function unitTable({ years, request }: PlanReport): Table {
     title: 'Resource allocation for 1,000 deliveries a second',
     columns: ['', 'request', 'Tidings, year 1', `request ${rate}`, `Tidings ${rate}`],
     rows: [
-      ['workers', String(per1000.workers), each(first.average.workers), whole(atRate.workers), whole(first.average.workers)],
+      ['workers', String(per1000.workers), each(first.average.workers), whole(Math.ceil(atRate.workers)), whole(first.average.workers)],
       [
         'dispatchers',
         String(per1000.dispatchers),
         each(first.average.dispatchers),
-        whole(atRate.dispatchers),
+        whole(Math.ceil(atRate.dispatchers)),
         whole(first.average.dispatchers),
       ],
-      ['brokers; Temporal', String(per1000.brokers), each(first.temporal.machines), whole(atRate.brokers), whole(first.temporal.machines)],
+      [
+        'brokers; Temporal',
+        String(per1000.brokers),
+        each(first.temporal.machines),
+        whole(Math.ceil(atRate.brokers)),
+        whole(first.temporal.machines),
+      ],
       [
         'database',
         `${per1000.databaseGb} GB`,

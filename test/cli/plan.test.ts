@@ -33,7 +33,7 @@ test('the plan that was asked for, beside what Tidings needs by what was measure
   assert.match(text, /^1 +1M +100M +2\.5B +28,935 +\$144,000 +\$405,093 +\$[\d,]+$/m)
   assert.match(text, /^3 +3M +300M +7\.5B +86,806 +\$432,000 +\$1,215,278 +\$[\d,]+$/m)
   assert.match(text, /^workers \(--role all\)[^\d]+\d+ to \d+ +\d+ to \d+ +\d+ to \d+$/m)
-  assert.match(text, /^workers +10 +[\d.]+ +289 +\d+$/m)
+  assert.match(text, /^workers +10 +[\d.]+ +290 +\d+$/m)
   assert.match(text, /^- the monthly cost: .*28,935 a second/m)
 })
 
