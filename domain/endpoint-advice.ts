@@ -1,8 +1,8 @@
 /** Endpoints that would cost less in another lane, or batched. Money is USD a month. */
 import { batchedCpuMs, type UnitCosts } from './capacity-costs.ts'
+import { TARGET_UTILISATION } from './capacity.ts'
 import { QUICK_MS, SLOW_ABOVE_MS } from './lanes.ts'
 import { LIMITS } from './limits.ts'
-import { TARGET_UTILISATION } from './right-sizing.ts'
 
 /** How one endpoint was used. */
 export interface EndpointUse {

@@ -1,7 +1,7 @@
 /** What recorded use says about the number of workers, and how they are paid for. Hours are of the day, in UTC; money is USD a month. */
 
-/** Share of its time that a worker is planned to be busy. */
-export const TARGET_UTILISATION = 0.7
+import { TARGET_UTILISATION } from './capacity.ts'
+
 /** Above it there is no room for an ordinary minute that is busier than the last. */
 const TOO_BUSY = 0.85
 /** A recommendation that saves less of the workers is noise. */
