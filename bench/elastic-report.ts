@@ -1,5 +1,5 @@
 import type { Arrivals, Published } from './elastic-load.ts'
-import { drawSvg } from './svg.ts'
+import { drawSvg } from '../cli/svg.ts'
 
 /** What a drill came to, as its last line of output. */
 export interface Outcome {

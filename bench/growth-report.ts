@@ -2,7 +2,7 @@ import type { Dimension } from './growth-points.ts'
 import { UNITS } from './growth-points.ts'
 import type { Result } from './result.ts'
 import { medianOf, spreadOf } from './statistics.ts'
-import { drawSvg, type Lines } from './svg.ts'
+import { drawSvg, type Lines } from '../cli/svg.ts'
 import { markdown } from './table.ts'
 
 /** The repetitions of one point. */

@@ -43,10 +43,10 @@ export function describeRun(start: Date): Omit<Run, 'results'> {
 }
 
 /**
- * Writes `<name>.json` and `<name>.svg`.
+ * Writes `<name>.json` and, where there is a plot, `<name>.svg`.
  * @returns the path of the JSON. @throws {CommandFailure} `usage` where the folder cannot be written
  */
-export function writeFiles(folder: string, name: string, files: { readonly json: string; readonly svg: string }): string {
+export function writeFiles(folder: string, name: string, files: { readonly json: string; readonly svg?: string }): string {
   try {
     mkdirSync(folder, { recursive: true })
     for (const [ending, text] of Object.entries(files)) writeFileSync(join(folder, `${name}.${ending}`), text)

@@ -1,5 +1,5 @@
 import { rounded } from './statistics.ts'
-import { drawSvg, type Lines } from './svg.ts'
+import { drawSvg, type Lines } from '../cli/svg.ts'
 import { markdown } from './table.ts'
 
 /** What was seen at one moment. */

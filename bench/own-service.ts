@@ -23,6 +23,8 @@ export interface OwnService extends Target {
   readonly databaseUrl: string
   /** Where its Prometheus metrics are. */
   readonly metricsUrl: string
+  readonly temporalAddress: string
+  readonly namespace: string
   /** What it encrypts at rest with. */
   readonly encryptionKey: string
   /** Rejects when the service ends by itself. */
@@ -88,6 +90,8 @@ export async function startOwnService(): Promise<OwnService> {
     return {
       url,
       metricsUrl: `http://127.0.0.1:${metricsPort}/metrics`,
+      temporalAddress: `127.0.0.1:${temporalPort}`,
+      namespace: 'tidings-local',
       encryptionKey: secret,
       token: await createToken({ secret, subject: DEFAULT_ORGANISATION }),
       groups: groupsOf(child.pid!),

@@ -1,7 +1,7 @@
 import type { Run } from './history.ts'
 import type { Result } from './result.ts'
 import { medianOf } from './statistics.ts'
-import { drawSvg, type Bars, type Spread } from './svg.ts'
+import { drawSvg, type Bars, type Spread } from '../cli/svg.ts'
 
 const RATED = ['S1', 'S2', 'S3', 'S5', 'S6']
 const IDLE = 'S4'

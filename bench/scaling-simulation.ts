@@ -4,7 +4,7 @@ import { readConfig } from '../config/index.ts'
 import { DEFAULT_RULES, type ScalingRules } from '../domain/scaling-rules.ts'
 import { describeRun, nameOf, RESULTS_FOLDER, writeFiles } from './history.ts'
 import { dayCurve, figuresOf, simulateFleet, type FleetFigures, type FleetOptions, type FleetPoint } from './simulated-fleet.ts'
-import { drawSvg, type Lines } from './svg.ts'
+import { drawSvg, type Lines } from '../cli/svg.ts'
 import { markdown } from './table.ts'
 
 const HELP = `npm run bench:scaling-simulation -- [options]

@@ -10,6 +10,8 @@ const COMMANDS = {
   autoscale: ['cli/autoscale.ts', 'adds and removes workers by rules; pause, resume, set, status'],
   top: ['cli/top.ts', 'what processes do, live'],
   versions: ['cli/versions.ts', 'versions of workers: which is current, which is drained'],
+  plan: ['cli/plan.ts', 'what a load needs and costs'],
+  advise: ['cli/advise.ts', 'what recorded use would save'],
   token: ['cli/token.ts', 'prints a token for the API'],
   import: ['cli/import.ts', 'applications and endpoints of a Svix server'],
   demo: ['cli/demo.ts', 'real payloads to a healthy, a flaky and a failing receiver'],

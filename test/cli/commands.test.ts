@@ -20,7 +20,7 @@ async function lineOfFailure(command: RunningProcess): Promise<string> {
   return command.stderr().trim()
 }
 
-for (const name of ['start', 'api', 'worker', 'token', 'top', 'import', 'demo', 'test']) {
+for (const name of ['start', 'api', 'worker', 'autoscale', 'versions', 'token', 'top', 'import', 'demo', 'plan', 'advise', 'test']) {
   test(`${name} --help explains the command and does nothing`, async () => {
     const command = spawnScript(`cli/${name}.ts`, ['--help'])
     assert.equal(await command.ended, 0)
