@@ -101,7 +101,9 @@ for (const set of VALUE_SETS) {
       const { livenessProbe: live, readinessProbe: ready, startupProbe: start, ports = [] } = container
       assert.deepEqual([live?.httpGet.path, ready?.httpGet.path, start?.httpGet.path], ['/health', '/readyz', '/health'])
       const numbers = Object.fromEntries(ports.map(({ name, containerPort }) => [name, containerPort]))
-      for (const probe of [live, ready, start]) assert.equal(numbers[probe?.httpGet.port ?? ''], isWorker(deployment) ? 9464 : 8071)
+      for (const probe of [live, start]) assert.equal(numbers[probe?.httpGet.port ?? ''], isWorker(deployment) ? 9464 : 8071)
+      // Not the API's own, which is 503 while Temporal is away: publishing goes on then.
+      assert.equal(numbers[ready?.httpGet.port ?? ''], 9464)
       assert.ok(start!.periodSeconds * start!.failureThreshold >= 600)
     }
   })
@@ -191,6 +193,12 @@ test('values that are no setting, or that contradict each other, are refused', {
     [['--set', 'api.ingress.enabled=true'], /api\.ingress\.host/],
   ]
   for (const [args, why] of refused) await assert.rejects(renderText(program, args), why, args.join(' '))
+})
+
+test('values become the text that the configuration reads, numbers in full', { skip }, async () => {
+  const { data } = ofKind(await render(program, valuesOf('everything')), 'ConfigMap')[0]!
+  const { TIDINGS_RATE_LIMIT, TIDINGS_RETRY_TIME_SCALE, TIDINGS_REQUIRE_HTTPS, TIDINGS_PARTITIONS } = data ?? {}
+  assert.deepEqual([TIDINGS_RATE_LIMIT, TIDINGS_RETRY_TIME_SCALE, TIDINGS_REQUIRE_HTTPS, TIDINGS_PARTITIONS], ['1000000', '0.5', 'true', '2'])
 })
 
 test('the schema of the values knows every variable of the configuration', () => {
