@@ -198,7 +198,10 @@ test('values that are no setting, or that contradict each other, are refused', {
 test('values become the text that the configuration reads, numbers in full', { skip }, async () => {
   const { data } = ofKind(await render(program, valuesOf('everything')), 'ConfigMap')[0]!
   const { TIDINGS_RATE_LIMIT, TIDINGS_RETRY_TIME_SCALE, TIDINGS_REQUIRE_HTTPS, TIDINGS_PARTITIONS } = data ?? {}
-  assert.deepEqual([TIDINGS_RATE_LIMIT, TIDINGS_RETRY_TIME_SCALE, TIDINGS_REQUIRE_HTTPS, TIDINGS_PARTITIONS], ['1000000', '0.5', 'true', '2'])
+  assert.deepEqual(
+    [TIDINGS_RATE_LIMIT, TIDINGS_RETRY_TIME_SCALE, TIDINGS_REQUIRE_HTTPS, TIDINGS_PARTITIONS],
+    ['1000000', '0.5', 'true', '2'],
+  )
 })
 
 test('the schema of the values knows every variable of the configuration', () => {
