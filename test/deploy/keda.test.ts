@@ -28,7 +28,7 @@ const program = helm ?? ''
 
 const scaledObjects = (manifests: readonly Manifest[]) => ofKind(manifests, 'ScaledObject').map(({ spec }) => spec as ScaledObject)
 const queuesOf = ({ triggers }: ScaledObject) =>
-  triggers.flatMap(({ type, metadata }) => (type === 'temporal' ? [metadata['taskQueue']] : []))
+  triggers.flatMap(({ type, metadata }) => (type === 'temporal' ? [metadata['taskQueue'] ?? ''] : []))
 const queuesOfLanes = (lanes: readonly Lane[], partitions: number) =>
   lanes.flatMap((lane) => Array.from({ length: partitions }, (_, partition) => deliverTaskQueue(lane, partition)))
 

@@ -104,7 +104,7 @@ test('other processes reach DNS, Postgres, Temporal and Redis; the API and metri
   )
   assert.deepEqual(portsOf(policyOf(plain, '-api').ingress), [['http']])
   const full = policyOf(await render(program, valuesOf('everything')), '')
-  assert.deepEqual(portsOf(full.egress), [[53, 53], [6432], [7233], [6379]])
+  assert.deepEqual(portsOf(full.egress), [[53, 53], [6432], [7233], [6379], [4318]])
   assert.equal(full.ingress, undefined)
   const scaler = policyOf(await render(program, valuesOf('autoscaler')), '-autoscaler')
   assert.deepEqual(portsOf(scaler.egress), [[443, 6443]])

@@ -1,6 +1,6 @@
 {{- /*
 One Deployment of Tidings processes. Call with root, component, replicas (absent: something else scales it), args, env, ports,
-portName of the probes (absent: none), grace (seconds), resources, stopDelay (seconds), token (whether it talks to the
+portName of startup and liveness (absent: no probes), grace (seconds), resources, stopDelay (seconds), token (whether it talks to the
 Kubernetes API).
 */ -}}
 {{- define "tidings.deployment" -}}
@@ -114,10 +114,11 @@ spec:
             periodSeconds: 10
             timeoutSeconds: 5
             failureThreshold: 6
+          # The process's own: that of the API asks Temporal too, without which publishing goes on.
           readinessProbe:
-            httpGet: { path: /readyz, port: {{ .portName }} }
+            httpGet: { path: /readyz, port: metrics }
             periodSeconds: 5
-            timeoutSeconds: 4
+            timeoutSeconds: 5
             failureThreshold: 2
           {{- end }}
           {{- if .stopDelay }}
