@@ -27,7 +27,7 @@ how far each number of workers is from as many times one worker.
   --workers 1,2,4,8     numbers of workers, each 1 to 64
   --repetitions 3       of all of them, 1 to 20
   --answer-ms 50        each request takes so long, 1 to 900
-  --requests 10         in flight of one worker at a time, 1 to 1000
+  --requests 5          in flight of one worker at a time, 1 to 1000
   --seconds 15          of work for all workers together, 2 to 600
   --json                prints the results as JSON after the table
   --results DIR         bench/results unless told; --no-results: nowhere`
@@ -184,7 +184,7 @@ function readWorkersOptions(args: readonly string[]): Options {
     workers: { ...text, default: '1,2,4,8' },
     repetitions: { ...text, default: '3' },
     'answer-ms': { ...text, default: '50' },
-    requests: { ...text, default: '10' },
+    requests: { ...text, default: '5' },
     seconds: { ...text, default: '15' },
     results: { ...text, default: RESULTS_FOLDER },
     'no-results': flag,

@@ -7,7 +7,8 @@ import { SEARCH_ATTRIBUTES } from '../../domain/names.ts'
 import { CommandFailure, reasonOf } from '../failure.ts'
 
 const RETENTION_S = 7 * 86_400
-const CALL_TIMEOUT_MS = 10_000
+// Processes are added where everything is busy already.
+const CALL_TIMEOUT_MS = 20_000
 const CACHE_RETRY_MS = 50
 const CACHE_RETRIES = 150
 const GRPC_NOT_FOUND = 5

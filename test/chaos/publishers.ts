@@ -14,6 +14,8 @@ export interface Publishing {
   /** Events answered 202 or 409 so far. */
   readonly count: () => number
   readonly done: Promise<PublishReport>
+  /** From now on tries go to these APIs in turn, as a load balancer spreads them. */
+  to(apiUrls: readonly string[]): void
   /** Publishes nothing new: every event whose turn has come is accepted before `done`. */
   finish(): void
   /** Gives up, whatever has been accepted. */
@@ -39,6 +41,8 @@ export const eventIdOf = (index: number) => `event-${index}`
 /** Publishers that try each event under the same `eventId` until it is accepted, as the README asks of them. */
 export function publish(options: PublishOptions): Publishing {
   const report = { accepted: 0, conflicts: 0, failedTries: 0, slowestMs: 0 }
+  let apiUrls: readonly string[] = [options.apiUrl]
+  let tries = 0
   let next = 0
   let finishing = false
   let stopped = false
@@ -49,7 +53,7 @@ export function publish(options: PublishOptions): Publishing {
       if (options.perSecond !== undefined) await delay(Math.max(0, startedAt + (index * 1000) / options.perSecond - performance.now()))
       while (!stopped) {
         const triedAt = performance.now()
-        const status = await tryOnce(options, index)
+        const status = await tryOnce({ ...options, apiUrl: apiUrls[tries++ % apiUrls.length]! }, index)
         report.slowestMs = Math.max(report.slowestMs, performance.now() - triedAt)
         if (status === 202) report.accepted++
         else if (status === 409) report.conflicts++
@@ -67,6 +71,7 @@ export function publish(options: PublishOptions): Publishing {
   return {
     count: () => report.accepted + report.conflicts,
     done,
+    to: (urls) => void (apiUrls = urls),
     finish: () => void (finishing = true),
     stop: () => void (stopped = true),
   }
