@@ -1,5 +1,5 @@
 import { medianOf, spreadOf } from './statistics.ts'
-import { drawSvg } from './svg.ts'
+import { drawSvg } from '../cli/svg.ts'
 import { markdown } from './table.ts'
 
 /** One number of dispatchers, once. */

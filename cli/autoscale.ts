@@ -66,24 +66,6 @@ const OPTIONS = {
   for: { type: 'string' },
 } as const
 
-await runCommand({ help: HELP, main })
-
-async function main([command = '', ...rest]: readonly string[]): Promise<number> {
-  const workers = command === 'set' ? rest[0] : undefined
-  const options = readOptions(command === 'set' ? rest.slice(1) : rest, OPTIONS)
-  const config = readConfig()
-  if (command === 'run') return run(config, options)
-  const act = actions[command]
-  if (act === undefined) throw new CommandFailure('usage', `"${command}" is no command (--help shows them)`)
-  const client = await openAutoscale(config, options.pool)
-  try {
-    process.stdout.write(`${await act({ client, json: options.json, workers, for: options.for })}\n`)
-    return 0
-  } finally {
-    await client.close()
-  }
-}
-
 interface Asked {
   readonly client: AutoscaleClient
   readonly json: boolean
@@ -122,6 +104,24 @@ const actions: Readonly<Record<string, (asked: Asked) => Promise<string>>> = {
   },
 }
 
+await runCommand({ help: HELP, main })
+
+async function main([command = '', ...rest]: readonly string[]): Promise<number> {
+  const workers = command === 'set' ? rest[0] : undefined
+  const options = readOptions(command === 'set' ? rest.slice(1) : rest, OPTIONS)
+  const config = readConfig()
+  if (command === 'run') return run(config, options)
+  const act = actions[command]
+  if (act === undefined) throw new CommandFailure('usage', `"${command}" is no command (--help shows them)`)
+  const client = await openAutoscale(config, options.pool)
+  try {
+    process.stdout.write(`${await act({ client, json: options.json, workers, for: options.for })}\n`)
+    return 0
+  } finally {
+    await client.close()
+  }
+}
+
 async function run(
   config: Config,
   options: { readonly pool: string; readonly target?: string; readonly min?: string; readonly max?: string },
@@ -131,10 +131,10 @@ async function run(
   const stopping = stopRequested()
   const { log, flush } = createLog(config.logLevel)
   const opened = await createTarget(options.target ?? '', config, log)
-  const min = limitOf('--min', options.min) ?? config.autoscale.min ?? opened.min
-  const max = limitOf('--max', options.max) ?? config.autoscale.max ?? opened.max
-  if (min > max) throw new CommandFailure('usage', `at least ${min} workers and at most ${max} are no limits`)
   try {
+    const min = limitOf('--min', options.min) ?? config.autoscale.min ?? opened.min
+    const max = limitOf('--max', options.max) ?? config.autoscale.max ?? opened.max
+    if (min > max) throw new CommandFailure('usage', `at least ${min} workers and at most ${max} are no limits`)
     await Promise.all([
       migrateDatabase(databaseUrl),
       prepareNamespace(temporalAddress, config.temporalNamespace, { access: config.temporalAccess }),

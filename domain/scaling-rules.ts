@@ -53,7 +53,7 @@ export const DEFAULT_RULES: ScalingRules = {
 }
 
 /** A sample takes its time, however short the intervals are. */
-const SAMPLE_TAKES_MS = 2000
+const SAMPLE_TAKES_MS = 5000
 
 /** The rules with all their times multiplied, for tests and drills. What they judge (latency too) stays as it is. */
 export function withTimeScale({ intervalMs, gapMs, up, down, ...rest }: ScalingRules, scale: number): ScalingRules {

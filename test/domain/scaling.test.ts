@@ -281,7 +281,7 @@ test('a state goes through JSON', () => {
 
 test('a time scale shortens intervals, sustained times and cooldowns, and nothing that is judged', () => {
   const scaled = withTimeScale(DEFAULT_RULES, 0.1)
-  assert.deepEqual([scaled.intervalMs, scaled.gapMs], [1500, 3500], 'a sample takes its time')
+  assert.deepEqual([scaled.intervalMs, scaled.gapMs], [1500, 6500], 'a sample takes its time')
   assert.deepEqual([scaled.up.forMs, scaled.up.cooldownMs, scaled.down.forMs, scaled.down.cooldownMs], [30_000, 6000, 90_000, 30_000])
   assert.deepEqual([scaled.up.firstRequestP99Ms, scaled.up.depth, scaled.min, scaled.max], [5000, 10_000, 10, 10_000])
   assert.deepEqual(withTimeScale(DEFAULT_RULES, 1), DEFAULT_RULES)
