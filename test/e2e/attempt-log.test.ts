@@ -31,7 +31,7 @@ async function attemptsOf(
   })
   try {
     const { id: app } = await service.svix.application.create({ name: 'logged' })
-    const create = (url: string) => service!.svix.endpoint.create(app, { url, headers: { 'x-key': 'a header of the endpoint' } } as never)
+    const create = (url: string) => service!.svix.endpoint.create(app, { url, headers: { 'x-key': 'a header of the endpoint' } })
     const secret = new URL(receiver.url)
     const endpoints = await Promise.all([
       create(`${receiver.url}/works?key=in-the-query`),

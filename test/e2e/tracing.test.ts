@@ -80,9 +80,9 @@ test("publish, fan-out and attempts continue the publisher's trace, across proce
   assert.equal(fanOut?.parentSpanId, published?.spanId)
   assert.equal(attempts.length, 2)
   for (const attempt of attempts) assert.equal(attempt.parentSpanId, fanOut?.spanId)
-  assert.equal(new Set([published, fanOut, ...attempts].map((span) => span!.spanId)).size, 4)
+  assert.equal(new Set([published, fanOut, ...attempts].map((span) => span.spanId)).size, 4)
   assert.equal(published?.pid, process.pid)
-  assert.deepEqual(new Set([fanOut, ...attempts].map((span) => span!.pid)), new Set([worker.pid]))
+  assert.deepEqual(new Set([fanOut, ...attempts].map((span) => span.pid)), new Set([worker.pid]))
   const told = requests.map(({ headers }) => headers['traceparent'])
   assert.deepEqual(new Set(told), new Set(attempts.map(({ spanId }) => `00-${PUBLISHER.traceId}-${spanId}-01`)))
   const inOrder = [...attempts].sort(
