@@ -176,16 +176,26 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
   if (!parsed.success) {
     throw new ConfigError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('\n'))
   }
-  const value = parsed.data
-  const problems = [
+  const problems = problemsOf(parsed.data)
+  if (problems.length > 0) throw new ConfigError(problems.join('\n'))
+  return Object.freeze(configOf(parsed.data))
+}
+
+type Values = z.output<typeof environment>
+
+/** What speaks against variables together, each of which is right. */
+function problemsOf(value: Values): string[] {
+  return [
     ...temporalProblems(value),
     ...autoscaleProblems(value),
     ...(value.TIDINGS_ENV === 'production' ? problemsInProduction(value) : []),
   ]
-  if (problems.length > 0) throw new ConfigError(problems.join('\n'))
+}
+
+function configOf(value: Values): Config {
   const scale = value.TIDINGS_RETRY_TIME_SCALE
   const ownServer = value.TEMPORAL_ADDRESS === undefined
-  return Object.freeze({
+  return {
     environment: value.TIDINGS_ENV,
     host: value.TIDINGS_HOST,
     port: value.TIDINGS_PORT,
@@ -240,16 +250,16 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     deploymentName: value.TIDINGS_DEPLOYMENT_NAME,
     workerVersion: workerVersion(value),
     temporalAccess: temporalAccess(value),
-  })
+  }
 }
 
-function tracingOf(value: z.output<typeof environment>): Config['tracing'] {
+function tracingOf(value: Values): Config['tracing'] {
   const endpoint = value.OTEL_EXPORTER_OTLP_ENDPOINT?.href.replace(/\/+$/, '')
   return endpoint === undefined ? undefined : { endpoint, ratio: value.TIDINGS_TRACE_RATIO }
 }
 
 /** Secrets that anybody could guess protect nobody's endpoints: the service does not start on them. */
-function problemsInProduction(value: z.output<typeof environment>): string[] {
+function problemsInProduction(value: Values): string[] {
   const problems: string[] = []
   for (const name of ['TIDINGS_JWT_SECRET', 'TIDINGS_ENCRYPTION_KEY'] as const) {
     if (value[name] === undefined) problems.push(`${name}: required when TIDINGS_ENV=production`)
