@@ -109,6 +109,7 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
           return { delivered: 0, remaining: [], processId: deps.processId, routeAnew: true }
         }
         deps.recorder.forgetGroup(input.groupId)
+        deps.prefetch.routed(read.size, undefined)
       }
       const messages = [...read.values()].filter(({ cancelled }) => input.plannedForRunId === undefined || cancelled !== true)
       const execution = await beginExecution(deps, input)

@@ -7,8 +7,8 @@ export interface Prefetch {
   room(nowMs: number): number
   /** So many messages were taken. */
   taken(messages: number, nowMs: number): void
-  /** Messages that were taken lead to so many deliveries. */
-  routed(messages: number, deliveries: number): void
+  /** Messages that were taken are in this process's hands. @param deliveries that they lead to; undefined: not known here */
+  routed(messages: number, deliveries: number | undefined): void
   /** So many deliveries begin; each ends. */
   begin(deliveries: number): void
   ended(nowMs: number): void
@@ -24,8 +24,8 @@ const WINDOWS = 10
 const AVERAGE_WEIGHT = 0.2
 
 export function createPrefetch(): Prefetch {
-  let unrouted = 0
-  let takenAtMs = -Infinity
+  /** Messages that were taken and are not routed yet, the oldest first. */
+  const unrouted: { messages: number; readonly atMs: number }[] = []
   let begun = 0
   /** Moving average; 0 as long as there was none. */
   let perMessage = 0
@@ -43,20 +43,26 @@ export function createPrefetch(): Prefetch {
   return {
     room(nowMs) {
       turn(nowMs)
-      if (nowMs - takenAtMs > FORGET_AFTER_MS) unrouted = 0
+      while (unrouted[0] !== undefined && nowMs - unrouted[0].atMs > FORGET_AFTER_MS) unrouted.shift()
       const each = Math.max(1, perMessage)
       const most = Math.max(HELD_MIN, Math.max(0, ...paces) * AHEAD_MS)
       // Less than half of it is not worth a start.
-      const free = most - begun - unrouted * each
+      const free = most - begun - unrouted.reduce((sum, { messages }) => sum + messages, 0) * each
       return free < most / 2 ? 0 : Math.max(1, Math.floor(free / each))
     },
     taken(messages, nowMs) {
-      unrouted += messages
-      takenAtMs = nowMs
+      if (messages > 0) unrouted.push({ messages, atMs: nowMs })
     },
     routed(messages, deliveries) {
-      unrouted = Math.max(0, unrouted - messages)
       if (messages === 0) return
+      let left = messages
+      while (unrouted[0] !== undefined && left > 0) {
+        const routed = Math.min(left, unrouted[0].messages)
+        left -= routed
+        unrouted[0].messages -= routed
+        if (unrouted[0].messages === 0) unrouted.shift()
+      }
+      if (deliveries === undefined) return
       const each = deliveries / messages
       perMessage = perMessage === 0 ? each : perMessage + (each - perMessage) * AVERAGE_WEIGHT
     },

@@ -34,6 +34,15 @@ test('what was taken and went to another process is forgotten', () => {
   assert.equal(prefetch.room(2001), 100)
 })
 
+test('each group that went to another process is forgotten by itself, also while more is taken', () => {
+  const prefetch = createPrefetch()
+  for (let nowMs = 0; nowMs <= 10_000; nowMs += 500) prefetch.taken(10, nowMs)
+  // Those of the last two seconds are left.
+  assert.equal(prefetch.room(10_000), 50)
+  prefetch.routed(10, undefined)
+  assert.equal(prefetch.room(10_000), 60)
+})
+
 test('whatever is taken and sent, there is room again when nothing is in hand', () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.nat(200), fc.nat(50), fc.nat(500)), { maxLength: 50 }), (groups) => {
