@@ -48,6 +48,8 @@ export interface AttemptInput {
   /** Of a batch: how many events it carries, and how many of them a request that failed has left undelivered. */
   readonly batch?: { readonly events: number; failed(): number } | undefined
   readonly signal?: AbortSignal | undefined
+  /** Aborted when Temporal has given the work to another process: what waits for its slot is not sent here any more. */
+  readonly lost?: AbortSignal | undefined
 }
 
 /** Looks on at attempts: metrics, traces, the log line of each. It must not throw, and does no I/O. */

@@ -1,4 +1,4 @@
-import { activityInfo } from '@temporalio/activity'
+import { activityInfo, Context } from '@temporalio/activity'
 import type {
   Continuation,
   EndpointDeliveriesInput,
@@ -223,7 +223,7 @@ async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, ta
       known.priority = higher(known.priority, priority)
     }
   }
-  const slice = { holds: createHolds(), retriesAtMs: [] }
+  const slice = { holds: createHolds(), retriesAtMs: [], lost: Context.current().cancellationSignal }
   deps.inHand.begin(deliveriesTo(targets))
   deps.prefetch.begin(deliveriesTo(targets))
   // Who gets a few is not behind who gets many.
@@ -252,6 +252,8 @@ interface Slice {
   readonly holds: Holds
   /** When what failed is due again, in Unix milliseconds. */
   readonly retriesAtMs: number[]
+  /** Aborted when another process does it: this one stood still for so long that Temporal took it for dead. */
+  readonly lost: AbortSignal
 }
 
 function lookAt(remaining: readonly Remaining[], { retriesAtMs }: Slice): Pick<FirstAttemptsResult, 'lookAtMs'> {
@@ -281,7 +283,7 @@ async function sendOne(
   execution: Execution,
   endpoint: CachedEndpoint,
   message: StoredMessage,
-  { holds, retriesAtMs }: Slice,
+  { holds, retriesAtMs, lost }: Slice,
 ): Promise<'delivered' | 'ended' | Continuation> {
   const known = execution.pairs.get(message.id, endpoint.id)
   if (known !== undefined) return continuationOf(await known)
@@ -296,6 +298,7 @@ async function sendOne(
     trigger: execution.trigger,
     retried: execution.retried,
     signal: deps.stopping,
+    lost,
   }
   const sending = await deps.sendFast(attempt)
   if (sending === 'busy') return 'fast'

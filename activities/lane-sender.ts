@@ -61,9 +61,12 @@ export function createGatedSender(
   }
 }
 
-async function slotFor(slots: RequestSlots, { endpoint, message }: AttemptInput): Promise<Slot | Refusal> {
+async function slotFor(slots: RequestSlots, { endpoint, message, lost }: AttemptInput): Promise<Slot | Refusal> {
   const granted = slots.acquire(endpoint.id, endpoint.host, combine(message.priority ?? DEFAULT_PRIORITY, endpoint.priority))
-  return granted instanceof Promise ? await granted : granted
+  const slot = granted instanceof Promise ? await granted : granted
+  if (lost?.aborted !== true || typeof slot === 'string') return slot
+  slot.release('slowly')
+  return 'busy'
 }
 
 function parked(recorder: Recorder, input: AttemptInput, held: Held): Sending {
