@@ -44,19 +44,25 @@ after(async () => {
   await collector?.close()
 })
 
+function post(path: string, body: object, headers: Record<string, string> = {}): Promise<Response> {
+  return fetch(`${service.url}/api/v1${path}`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${service.token}`, 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  })
+}
+
 async function application(path: string, fields: object = {}): Promise<string> {
   const { id } = await service.svix.application.create({ name: path })
-  await service.svix.endpoint.create(id, { url: `${receiver.url}${path}`, ...fields })
+  // The official client knows no `ordering`.
+  const { status } = await post(`/app/${id}/endpoint`, { url: `${receiver.url}${path}`, ...fields })
+  assert.equal(status, 201)
   return id
 }
 
 /** @returns the message's id */
 async function publish(appId: string, headers: Record<string, string> = {}): Promise<string> {
-  const response = await fetch(`${service.url}/api/v1/app/${appId}/msg`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${service.token}`, 'content-type': 'application/json', ...headers },
-    body: JSON.stringify({ eventType: 'invoice.paid', payload: { secret: 'of the publisher' } }),
-  })
+  const response = await post(`/app/${appId}/msg`, { eventType: 'invoice.paid', payload: { secret: 'of the publisher' } }, headers)
   assert.equal(response.status, 202)
   return ((await response.json()) as { id: string }).id
 }
