@@ -97,10 +97,11 @@ async function drill(options: DrillOptions, cleanup: Cleanup, progress: Progress
   const sampling = startSampling({ published, arrivals: receivers.arrivals, workers, progress })
   const striking = strike(options, workers, progress)
   try {
-    await publishCurve(curve, published, { publisher, appId })
+    const unlessDied = <T>(work: Promise<T>) => Promise.race([work, stack.died])
+    await unlessDied(publishCurve(curve, published, { publisher, appId }))
     striking.stop()
-    await progress.step('waiting for all that was accepted', () => arrived(published, receivers.arrivals))
-    if (options.churnS === 0) await progress.step('waiting for the pool to shrink', () => shrunk(workers))
+    await progress.step('waiting for all that was accepted', () => unlessDied(arrived(published, receivers.arrivals)))
+    if (options.churnS === 0) await progress.step('waiting for the pool to shrink', () => unlessDied(shrunk(workers)))
   } finally {
     striking.stop()
     sampling.stop()

@@ -43,8 +43,10 @@ export interface ElasticStack {
   readonly environment: Readonly<Record<string, string | undefined>>
   /** Starts a script of ours, and waits until it says that it works. */
   start(script: string, args: readonly string[], ready: RegExp, env?: Readonly<Record<string, string>>): Promise<Service>
-  /** What a process wrote last. */
+  /** The folder of what the processes write. */
   readonly logs: string
+  /** Rejects when one of the processes ends without having been asked to. */
+  readonly died: Promise<never>
 }
 
 /**
@@ -89,6 +91,9 @@ export async function startElasticStack(
     ...settings,
   }
   const logs = dataDir('logs')
+  let fail: (error: unknown) => void = () => undefined
+  const died = new Promise<never>((_, reject) => (fail = reject))
+  died.catch(() => undefined)
   const start: ElasticStack['start'] = async (script, args, ready, env = {}) => {
     const service = await startScript({
       script,
@@ -98,6 +103,7 @@ export async function startElasticStack(
       logFile: join(logs, `${script.replace(/\W/g, '-')}.log`),
     })
     cleanup.add(async () => void (await service.stop()))
+    service.died.catch(fail)
     return service
   }
   const api = await progress.step('starting an API process', () => start('cli/api.ts', [], /^tidings ready \S+$/m))
@@ -108,6 +114,7 @@ export async function startElasticStack(
     environment,
     start,
     logs,
+    died,
   }
 }
 
