@@ -85,7 +85,6 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
       const absent = missing.length === 0 ? 0 : missing.length - (await readErased(deps.pool, missing)).size
       if (absent > 0) return { ...result, absent }
       const routed = await route(deps.configCache, input, messages)
-      if (input.afterEndpointId === undefined) deps.prefetch.routed(messages.size, deliveriesTo(routed))
       const slice = cutSlice(routed, input.afterEndpointId)
       const { nextAfterEndpointId } = slice
       const targets = await withoutQueued(deps, input, slice.targets)
@@ -95,9 +94,11 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
         input.afterEndpointId === undefined &&
         deliveries <= LIMITS.activityPerEndpointMaxDeliveries
       ) {
+        deps.prefetch.routed(messages.size)
         return { ...result, planned: targets.map(toPlanned) }
       }
       const execution = await beginExecution(deps, input)
+      if (input.afterEndpointId === undefined) deps.prefetch.routed(messages.size)
       return { ...(await sendAll(deps, execution, targets)), processId: deps.processId, nextAfterEndpointId }
     },
 
@@ -109,10 +110,10 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
           return { delivered: 0, remaining: [], processId: deps.processId, routeAnew: true }
         }
         deps.recorder.forgetGroup(input.groupId)
-        deps.prefetch.routed(read.size, undefined)
       }
       const messages = [...read.values()].filter(({ cancelled }) => input.plannedForRunId === undefined || cancelled !== true)
       const execution = await beginExecution(deps, input)
+      if (input.plannedForRunId !== undefined) deps.prefetch.routed(read.size)
       const target = await targetOf(deps.configCache, input.endpointId, messages)
       const targets = await withoutQueued(deps, input, target === undefined ? [] : [target])
       return { ...(await sendAll(deps, execution, targets)), processId: deps.processId }

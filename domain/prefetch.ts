@@ -3,12 +3,12 @@
  * of late. One that took all it finds would make it wait behind itself, while others have nothing to do.
  */
 export interface Prefetch {
-  /** Messages that may be taken now; 0 where enough is in hand. */
+  /** Messages that may be taken now; 0 where enough is in hand. One, as long as nobody knows what a message leads to. */
   room(nowMs: number): number
-  /** So many messages were taken. */
-  taken(messages: number, nowMs: number): void
-  /** Messages that were taken are in this process's hands. @param deliveries that they lead to; undefined: not known here */
-  routed(messages: number, deliveries: number | undefined): void
+  /** So many messages were taken. @param deliveries that they lead to, about */
+  taken(messages: number, deliveries: number, nowMs: number): void
+  /** The deliveries of so many messages that were taken begin now in this process, or turn out to be none of its own. */
+  routed(messages: number): void
   /** So many deliveries begin; each ends. */
   begin(deliveries: number): void
   ended(nowMs: number): void
@@ -25,10 +25,10 @@ const AVERAGE_WEIGHT = 0.2
 
 export function createPrefetch(): Prefetch {
   /** Messages that were taken and are not routed yet, the oldest first. */
-  const unrouted: { messages: number; readonly atMs: number }[] = []
+  const unrouted: { messages: number; readonly each: number; readonly atMs: number }[] = []
   let begun = 0
-  /** Moving average; 0 as long as there was none. */
-  let perMessage = 0
+  /** Moving average of the deliveries that a message leads to. */
+  let perMessage: number | undefined
   let windowAtMs = -Infinity
   let inWindow = 0
   let paces: number[] = []
@@ -44,27 +44,25 @@ export function createPrefetch(): Prefetch {
     room(nowMs) {
       turn(nowMs)
       while (unrouted[0] !== undefined && nowMs - unrouted[0].atMs > FORGET_AFTER_MS) unrouted.shift()
-      const each = Math.max(1, perMessage)
+      if (perMessage === undefined) return unrouted.length === 0 ? 1 : 0
       const most = Math.max(HELD_MIN, Math.max(0, ...paces) * AHEAD_MS)
       // Less than half of it is not worth a start.
-      const free = most - begun - unrouted.reduce((sum, { messages }) => sum + messages, 0) * each
-      return free < most / 2 ? 0 : Math.max(1, Math.floor(free / each))
+      const free = most - begun - unrouted.reduce((sum, { messages, each }) => sum + messages * each, 0)
+      return free < most / 2 ? 0 : Math.max(1, Math.floor(free / Math.max(1, perMessage)))
     },
-    taken(messages, nowMs) {
-      if (messages > 0) unrouted.push({ messages, atMs: nowMs })
-    },
-    routed(messages, deliveries) {
+    taken(messages, deliveries, nowMs) {
       if (messages === 0) return
-      let left = messages
-      while (unrouted[0] !== undefined && left > 0) {
+      const each = deliveries / messages
+      unrouted.push({ messages, each, atMs: nowMs })
+      perMessage = perMessage === undefined ? each : perMessage + (each - perMessage) * AVERAGE_WEIGHT
+    },
+    routed(messages) {
+      for (let left = messages; unrouted[0] !== undefined && left > 0;) {
         const routed = Math.min(left, unrouted[0].messages)
         left -= routed
         unrouted[0].messages -= routed
         if (unrouted[0].messages === 0) unrouted.shift()
       }
-      if (deliveries === undefined) return
-      const each = deliveries / messages
-      perMessage = perMessage === 0 ? each : perMessage + (each - perMessage) * AVERAGE_WEIGHT
     },
     begin(deliveries) {
       begun += deliveries

@@ -4,7 +4,7 @@ import type { Prefetch } from '../domain/prefetch.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
 import { claimExpiredGroup, claimWaiting } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
-import { GROUP_LEASE_MS, type GroupStarter } from './group-starter.ts'
+import { GROUP_LEASE_MS, type EndpointsOf, type GroupStarter } from './group-starter.ts'
 
 /** Rows younger than this are left to the process that accepted them. */
 const SWEEP_AFTER_MS = 5000
@@ -21,6 +21,7 @@ export interface Sweeper {
 export interface SweeperDependencies {
   readonly pool: Pool
   readonly starter: GroupStarter
+  readonly endpointsOf: EndpointsOf
   readonly groupMaxMessages: number
   readonly weights: PriorityWeights
   /** How much of what waits for any dispatcher this one takes. */
@@ -30,7 +31,7 @@ export interface SweeperDependencies {
 
 /** Starts what no dispatcher has started: groups whose lease has run out, and rows that nobody has grouped. */
 export function createSweeper(deps: SweeperDependencies): Sweeper {
-  const { pool, starter, groupMaxMessages, weights, prefetch, log } = deps
+  const { pool, starter, endpointsOf, groupMaxMessages, weights, prefetch, log } = deps
   let stopped = false
   let woken = false
   let sleep = new AbortController()
@@ -50,8 +51,11 @@ export function createSweeper(deps: SweeperDependencies): Sweeper {
     const max = Math.min(groupMaxMessages, await room())
     const rows = await claimWaiting(pool, { max, minAgeMs, leaseMs: GROUP_LEASE_MS, weights })
     const first = rows[0]
-    prefetch.taken(rows.length, Date.now())
-    return first !== undefined && starter.start(first.id, rows)
+    if (first === undefined) return false
+    // One tells about all. Where it cannot be read now, the group is not kept from its start.
+    const endpoints = await endpointsOf(first).catch(() => undefined)
+    prefetch.taken(rows.length, rows.length * (endpoints?.length ?? 1), Date.now())
+    return starter.start(first.id, rows)
   }
   const sweep = async () => {
     while (!stopped) {
