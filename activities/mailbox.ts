@@ -92,7 +92,7 @@ async function drainParked(deps: MailboxDependencies, input: MailboxRun): Promis
 }
 
 function isOver({ stopping }: MailboxDependencies, endMs: number): boolean {
-  return Date.now() > endMs || stopping.aborted
+  return Date.now() > endMs || stopping.aborted || Context.current().cancellationSignal.aborted
 }
 
 /** A rate is waited for here: a timer of the workflow for every few requests would cost more than they do. */
@@ -144,7 +144,8 @@ async function sendOne(
   { groupId, attempts: attemptsBefore, trigger, retried }: ParkedDelivery,
 ): Promise<AttemptOutcome[]> {
   const delivery = { message, endpoint, lane: 'retry', groupId, runId, attemptsBefore, hadRow: true, trigger, retried } as const
-  const sending = await deps.sendRetry({ ...delivery, parkAlways: true, signal: deps.stopping })
+  const ends = { signal: deps.stopping, lost: Context.current().cancellationSignal }
+  const sending = await deps.sendRetry({ ...delivery, parkAlways: true, ...ends })
   if (typeof sending === 'string') return []
   const timer = setTimeout(() => sending.detach(), DETACH_AFTER_MS)
   await sending.done.finally(() => clearTimeout(timer))

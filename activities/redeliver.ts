@@ -110,7 +110,8 @@ async function sendDue(
     due.map(async (state) => {
       const message = messages.get(state.messageId)
       if (target === undefined || message === undefined) return []
-      const attempt = { message, endpoint: target.endpoint, attemptsBefore: state.attempts, ...delivery, signal: deps.stopping }
+      const ends = { signal: deps.stopping, lost: Context.current().cancellationSignal }
+      const attempt = { message, endpoint: target.endpoint, attemptsBefore: state.attempts, ...delivery, ...ends }
       if (!input.parks) return sendOne(deps, attempt)
       await leaveToMailbox(deps.recorder, attempt, Date.now())
       return []

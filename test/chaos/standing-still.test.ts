@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Svix } from 'svix'
+import type { RunningProcess } from '../support/processes.ts'
 import { startReceiver, type Receiver } from '../support/receiver.ts'
 import { eventually } from './eventually.ts'
 import { publish } from './publishers.ts'
@@ -18,10 +19,14 @@ const TAKEN_OVER_WITHIN_MS = 90_000
 
 let stage: Stage
 let receiver: Receiver
+let worker: RunningProcess
 
 before(async () => {
   stage = await setStage({ env: { TIDINGS_LANE_REQUESTS: `fast=${REQUESTS},slow=${REQUESTS},retry=${REQUESTS}` } })
-  receiver = await startReceiver(() => ({ status: 200, afterMs: ANSWER_AFTER_MS }))
+  receiver = await startReceiver(({ path }, earlier) =>
+    path.startsWith('/failing') && earlier === 0 ? { status: 500 } : { status: 200, afterMs: ANSWER_AFTER_MS },
+  )
+  ;[worker] = await Promise.all([stage.startWorker('all'), stage.startWorker('all'), stage.startApi()])
 })
 
 after(async () => {
@@ -29,26 +34,59 @@ after(async () => {
   await stage.close()
 })
 
-const pairs = () => receiver.received.map(({ path, headers }) => `${path} ${headers['webhook-id']}`)
-
-test('what Temporal gives to another worker, because it could not hear the first, that one sends no more', async (t) => {
-  await Promise.all([stage.startApi(), stage.startWorker('all'), stage.startWorker('all')])
-  const svix = new Svix(stage.token, { serverUrl: stage.apiUrl })
-  const { id: appId } = await svix.application.create({ name: 'standing still' })
-  for (let i = 0; i < ENDPOINTS; i++) await svix.endpoint.create(appId, { url: `${receiver.url}/${i}` })
+/** Publishes to endpoints of an application of their own. @returns all that arrived there, request by request */
+async function begin(name: string): Promise<() => string[]> {
   const { apiUrl, token } = stage
+  const { id: appId } = await new Svix(token, { serverUrl: apiUrl }).application.create({ name })
+  for (let i = 0; i < ENDPOINTS; i++) {
+    // What is tried again shall not become a mailbox's.
+    const body = JSON.stringify({ url: `${receiver.url}/${name}/${i}`, circuitBreaker: false })
+    const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+    const { status } = await fetch(`${apiUrl}/api/v1/app/${appId}/endpoint`, { method: 'POST', headers, body })
+    assert.equal(status, 201)
+  }
   await publish({ apiUrl, token, appId, events: EVENTS, concurrency: 32 }).done
-  await eventually({ what: 'the first arrivals', withinMs: 20_000 }, () => pairs().length >= 2 * REQUESTS)
+  return () =>
+    receiver.received.filter(({ path }) => path.startsWith(`/${name}/`)).map(({ path, headers }) => `${path} ${headers['webhook-id']}`)
+}
+
+/** @param each requests that each delivery needs */
+async function untilAllArrived(arrived: () => string[], each: number): Promise<void> {
+  const enough = () => {
+    const counts = new Map<string, number>()
+    for (const pair of arrived()) counts.set(pair, (counts.get(pair) ?? 0) + 1)
+    return [...counts.values()].filter((count) => count >= each).length
+  }
+  await eventually(
+    { what: 'all events', withinMs: TAKEN_OVER_WITHIN_MS, told: () => `${enough()} arrived` },
+    () => enough() === EVENTS * ENDPOINTS,
+  )
+  await untilFanOutsEnded(stage, TAKEN_OVER_WITHIN_MS)
+}
+
+test('first attempts that Temporal gives to another worker, because it could not hear the first, that one makes no more', async (t) => {
+  const arrived = await begin('answering')
+  await eventually({ what: 'the first arrivals', withinMs: 20_000 }, () => arrived().length >= 2 * REQUESTS)
   stage.signalTemporal('SIGSTOP')
   await delay(STOPPED_MS)
-  const before = pairs().length
   stage.signalTemporal('SIGCONT')
-  await eventually({ what: 'all events', withinMs: TAKEN_OVER_WITHIN_MS, told: () => `${new Set(pairs()).size} arrived` }, () => {
-    return new Set(pairs()).size === EVENTS * ENDPOINTS
-  })
-  await untilFanOutsEnded(stage, TAKEN_OVER_WITHIN_MS)
-  const twice = pairs().length - EVENTS * ENDPOINTS
-  t.diagnostic(`${before} had arrived when Temporal went on; ${twice} were sent twice`)
+  await untilAllArrived(arrived, 1)
+  const twice = arrived().length - EVENTS * ENDPOINTS
+  t.diagnostic(`${twice} were sent twice`)
   // In flight in both workers when they were told.
   assert.ok(twice <= 2 * REQUESTS, `${twice} were sent twice`)
+})
+
+test('nor does a worker that stood still make retries that Temporal has given to another', async (t) => {
+  const arrived = await begin('failing')
+  const retries = () => arrived().length - new Set(arrived()).size
+  await eventually({ what: 'the first retries', withinMs: 60_000 }, () => retries() >= 2 * REQUESTS)
+  worker.signal('SIGSTOP')
+  await delay(STOPPED_MS)
+  worker.signal('SIGCONT')
+  await untilAllArrived(arrived, 2)
+  const twice = retries() - EVENTS * ENDPOINTS
+  t.diagnostic(`${twice} were sent once too often`)
+  // In flight when it stood still, and until its next heartbeat is answered: 2 s of requests, of 56 that waited.
+  assert.ok(twice <= 5 * REQUESTS, `${twice} were sent once too often`)
 })
