@@ -3,8 +3,10 @@ import { DEFAULT_JITTER, DEFAULT_SCHEDULE_MS, type RetryPolicy } from '../domain
 import { LIMITS } from '../domain/limits.ts'
 import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
+import type { Regions } from '../domain/regions.ts'
 import { autoscaleConfig, autoscaleProblems, autoscaleVariables, type AutoscaleConfig } from './autoscale.ts'
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
+import { readRegions, REGION_VARIABLES, type RegionsFile } from './regions.ts'
 import { shareVariables } from './shares.ts'
 import { flag, integer, list, nameServers, origins, ports, secret, secrets, weaknessOf, webUrl } from './formats.ts'
 import { TEMPORAL_VARIABLES, temporalAccess, temporalProblems, workerVersion, type TemporalAccess, type WorkerVersion } from './temporal.ts'
@@ -52,6 +54,7 @@ const environment = z.object({
   ...healthVariables,
   ...shareVariables,
   ...autoscaleVariables,
+  ...REGION_VARIABLES,
   TIDINGS_REQUEST_TIMEOUT_MS: integer(100, LIMITS.requestTimeoutMaxMs, LIMITS.requestTimeoutMs),
   TIDINGS_PARTITIONS: integer(1, 256, 4),
   TIDINGS_GROUP_MAX: integer(1, LIMITS.groupMaxMessages, LIMITS.groupMaxMessages).optional(),
@@ -104,6 +107,8 @@ export interface Config {
   /** Downloads that several clones share; undefined: a folder in the user's home, else the data directory. */
   readonly cacheDir: string | undefined
   readonly region: string
+  /** All regions, where there is more than this one. */
+  readonly regions: Regions | undefined
   /** Signs tokens. Absent only in development, where `npm start` generates one and keeps it in the data directory. */
   readonly jwtSecret: string | undefined
   /** Encrypts endpoint secrets and headers at rest. As `jwtSecret`. */
@@ -176,10 +181,14 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
   if (!parsed.success) {
     throw new ConfigError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('\n'))
   }
-  const problems = problemsOf(parsed.data)
+  const { TIDINGS_REGIONS_FILE: file, TIDINGS_REGION: own } = parsed.data
+  const { regions, problems: wrongRegions } = file === undefined ? NO_REGIONS : readRegions(file, own)
+  const problems = [...problemsOf(parsed.data), ...wrongRegions.map((problem) => `TIDINGS_REGIONS_FILE: ${problem}`)]
   if (problems.length > 0) throw new ConfigError(problems.join('\n'))
-  return Object.freeze(configOf(parsed.data))
+  return Object.freeze(configOf(parsed.data, regions))
 }
+
+const NO_REGIONS: RegionsFile = { regions: undefined, problems: [] }
 
 type Values = z.output<typeof environment>
 
@@ -192,7 +201,7 @@ function problemsOf(value: Values): string[] {
   ]
 }
 
-function configOf(value: Values): Config {
+function configOf(value: Values, regions: Regions | undefined): Config {
   const scale = value.TIDINGS_RETRY_TIME_SCALE
   const ownServer = value.TEMPORAL_ADDRESS === undefined
   return {
@@ -205,6 +214,7 @@ function configOf(value: Values): Config {
     dataDir: value.TIDINGS_DATA_DIR,
     cacheDir: value.TIDINGS_CACHE_DIR,
     region: value.TIDINGS_REGION,
+    regions,
     jwtSecret: value.TIDINGS_JWT_SECRET,
     encryptionKey: value.TIDINGS_ENCRYPTION_KEY,
     previousJwtSecrets: value.TIDINGS_JWT_SECRET_PREVIOUS,
