@@ -43,12 +43,16 @@ export const healthRoutes: RouteTable = {
   },
 }
 
-/** Whether every part works: 200 or 503, with the state of each. */
+/**
+ * Whether this process can take requests: 200 or 503, with the state of each part. Without Postgres it cannot. Without
+ * another part it is degraded, and stays ready: what is published is accepted, and is delivered when the part is back.
+ */
 export function createReadiness(checks: ReadinessChecks) {
   return async (_request: Request, response: Response): Promise<void> => {
     const states = await Promise.all(Object.entries(checks).map(async ([part, check]) => [part, await stateOf(check)] as const))
-    const ready = states.every(([, problem]) => problem === '')
+    const failing = states.filter(([, problem]) => problem !== '').map(([part]) => part)
+    const isReady = !failing.includes('postgres')
     const parts = Object.fromEntries(states.map(([part, problem]) => [part, problem === '' ? 'ok' : problem]))
-    sendJson(response, ready ? 200 : 503, { status: ready ? 'ready' : 'not ready', parts })
+    sendJson(response, isReady ? 200 : 503, { status: !isReady ? 'not ready' : failing.length > 0 ? 'degraded' : 'ready', parts })
   }
 }
