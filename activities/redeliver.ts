@@ -39,8 +39,12 @@ interface Waiting {
   readonly reason: string
 }
 
+/** What is being sent and recorded, by run, message and endpoint. */
+type UnderWay = Map<string, Promise<Waiting[]>>
+
 /** Activities on the delivery task queues. */
 export function createRedeliver(deps: RedeliverDependencies) {
+  const underWay: UnderWay = new Map()
   return {
     /**
      * Sends what waits for one endpoint and is due; throws with the delay to the next due time until nothing waits here any
@@ -59,7 +63,7 @@ export function createRedeliver(deps: RedeliverDependencies) {
       const run = deps.endpointRuns.begin(input.lane, input.endpointId)
       try {
         for (;;) {
-          const waiting = await sendDue(deps, { ...input, runId, armed, parks: run.isOver })
+          const waiting = await sendDue({ ...deps, underWay }, { ...input, runId, armed, parks: run.isOver })
           if (waiting.length === 0) return 'done'
           const waitMs = nextAtMsOf(waiting) - Date.now()
           if (waitMs > WAIT_HERE_MS || Date.now() > leaveAtMs || deps.stopping.aborted) throw waits(waiting, waitMs)
@@ -86,7 +90,7 @@ export function createRedeliver(deps: RedeliverDependencies) {
 
 /** @returns what waits at the endpoint after it */
 async function sendDue(
-  deps: RedeliverDependencies,
+  deps: RedeliverDependencies & { readonly underWay: UnderWay },
   input: EndpointDeliveriesInput & { readonly lane: Lane; readonly runId: string; readonly armed: boolean; readonly parks: boolean },
 ): Promise<readonly Waiting[]> {
   const { runId } = input
@@ -112,7 +116,7 @@ async function sendDue(
       if (target === undefined || message === undefined) return []
       const ends = { signal: deps.stopping, lost: Context.current().cancellationSignal }
       const attempt = { message, endpoint: target.endpoint, attemptsBefore: state.attempts, ...delivery, ...ends }
-      if (!input.parks) return sendOne(deps, attempt)
+      if (!input.parks) return sendOnce(deps, attempt)
       await leaveToMailbox(deps.recorder, attempt, Date.now())
       return []
     }),
@@ -130,6 +134,20 @@ function dueNow(states: readonly DeliveryState[], armed: boolean): readonly Deli
   const due = states.filter((state) => state.state === 'new' || state.nextAtMs <= nowMs)
   const early = due.length === 0 && armed && Math.min(...states.map((state) => state.nextAtMs)) > nowMs + EARLY_MS
   return early ? states : due
+}
+
+/**
+ * An activity that Temporal did not hear of for too long is executed again, perhaps in the same process, while Postgres has not
+ * taken yet what the first has sent: then it waits for that.
+ */
+function sendOnce(deps: RedeliverDependencies & { readonly underWay: UnderWay }, attempt: AttemptInput): Promise<Waiting[]> {
+  const { underWay } = deps
+  const key = `${attempt.runId} ${attempt.message.id} ${attempt.endpoint.id}`
+  const known = underWay.get(key)
+  if (known !== undefined) return known
+  const sending = sendOne(deps, attempt).finally(() => underWay.delete(key))
+  underWay.set(key, sending)
+  return sending
 }
 
 async function sendOne(deps: RedeliverDependencies, attempt: AttemptInput): Promise<Waiting[]> {

@@ -16,17 +16,20 @@ const ANSWER_AFTER_MS = 800
 /** Longer than a workflow's task may take. */
 const STOPPED_MS = 12_000
 const TAKEN_OVER_WITHIN_MS = 90_000
+/** Temporal gives an activity whose worker is heard again to the next poll. */
+const TAKEN_AGAIN_WITHIN_MS = 5000
 
 let stage: Stage
 let receiver: Receiver
 let worker: RunningProcess
+let other: RunningProcess
 
 before(async () => {
   stage = await setStage({ env: { TIDINGS_LANE_REQUESTS: `fast=${REQUESTS},slow=${REQUESTS},retry=${REQUESTS}` } })
   receiver = await startReceiver(({ path }, earlier) =>
     path.startsWith('/failing') && earlier === 0 ? { status: 500 } : { status: 200, afterMs: ANSWER_AFTER_MS },
   )
-  ;[worker] = await Promise.all([stage.startWorker('all'), stage.startWorker('all'), stage.startApi()])
+  ;[worker, other] = await Promise.all([stage.startWorker('all'), stage.startWorker('all'), stage.startApi()])
 })
 
 after(async () => {
@@ -89,4 +92,27 @@ test('nor does a worker that stood still make retries that Temporal has given to
   t.diagnostic(`${twice} were sent once too often`)
   // In flight when it stood still, and until its next heartbeat is answered: 2 s of requests, of 56 that waited.
   assert.ok(twice <= 5 * REQUESTS, `${twice} were sent once too often`)
+})
+
+test('nor does it make again what it has made and Postgres has not taken yet', async (t) => {
+  await stage.end(other, 'SIGTERM')
+  const arrived = await begin('failing-alone')
+  const retries = () => arrived().length - new Set(arrived()).size
+  await eventually({ what: 'the first retries', withinMs: 60_000 }, () => retries() >= 2 * REQUESTS)
+  const client = await stage.pool.connect()
+  await client.query('BEGIN')
+  // Whoever writes waits; whoever reads does not.
+  await client.query('LOCK TABLE attempt IN SHARE ROW EXCLUSIVE MODE')
+  const before = retries()
+  await eventually({ what: 'retries that are not recorded', withinMs: 60_000 }, () => retries() >= before + 3 * REQUESTS)
+  worker.signal('SIGSTOP')
+  await delay(STOPPED_MS)
+  worker.signal('SIGCONT')
+  await delay(TAKEN_AGAIN_WITHIN_MS)
+  await client.query('COMMIT')
+  client.release()
+  await untilAllArrived(arrived, 2)
+  const twice = retries() - EVENTS * ENDPOINTS
+  t.diagnostic(`${twice} were sent once too often`)
+  assert.equal(twice, 0)
 })
