@@ -67,7 +67,10 @@ export function homeOf(regions: Regions, residency: string): Region | undefined 
 /** The nearest of some regions to this one, the first of equals; undefined of none. */
 export function nearest(regions: Regions, candidates: readonly Region[]): Region | undefined {
   const distance = (region: Region) => regions.distanceMs(regions.own.name, region.name)
-  return candidates.reduce<Region | undefined>((best, one) => (best !== undefined && distance(best) <= distance(one) ? best : one), undefined)
+  return candidates.reduce<Region | undefined>(
+    (best, one) => (best !== undefined && distance(best) <= distance(one) ? best : one),
+    undefined,
+  )
 }
 
 /** What speaks against a set of regions, a line for each problem; each names where it is. */

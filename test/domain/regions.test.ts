@@ -26,9 +26,10 @@ test('distances are the same both ways, nothing to oneself, and far where nobody
 
 test('data of a zone is held in the zone alone, other data everywhere', () => {
   const [east, , eu] = ALL as [Region, Region, Region]
-  assert.deepEqual([mayHold(east, null), mayHold(eu, null), mayHold(east, 'eu'), mayHold(eu, 'eu'), mayHold(eu, 'us')], [
-    ...[true, true, false, true, false],
-  ])
+  assert.deepEqual(
+    [mayHold(east, null), mayHold(eu, null), mayHold(east, 'eu'), mayHold(eu, 'eu'), mayHold(eu, 'us')],
+    [...[true, true, false, true, false]],
+  )
 })
 
 test('what may not be held here goes to the nearest active region of its zone', () => {
