@@ -43,7 +43,10 @@ export function readRegions(path: string, own: string): RegionsFile {
   }
   const parsed = regionsFile.safeParse(content)
   if (!parsed.success) {
-    return { regions: undefined, problems: parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`) }
+    return {
+      regions: undefined,
+      problems: parsed.error.issues.map((issue) => [issue.path.join('.'), issue.message].filter(Boolean).join(': ')),
+    }
   }
   const { regions, distancesMs } = parsed.data
   const all = Object.entries(regions).map(([key, { apiUrl, ...rest }]): Region => {

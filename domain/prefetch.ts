@@ -44,7 +44,7 @@ export function createPrefetch(): Prefetch {
     room(nowMs) {
       turn(nowMs)
       while (unrouted[0] !== undefined && nowMs - unrouted[0].atMs > FORGET_AFTER_MS) unrouted.shift()
-      if (perMessage === undefined) return unrouted.length === 0 ? 1 : 0
+      if (perMessage === undefined) return 1
       const most = Math.max(HELD_MIN, Math.max(0, ...paces) * AHEAD_MS)
       // Less than half of it is not worth a start.
       const free = most - begun - unrouted.reduce((sum, { messages, each }) => sum + messages * each, 0)

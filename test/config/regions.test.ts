@@ -42,6 +42,7 @@ test('without the file there is one region', () => {
 test('what is wrong with the file is said with its place, and all of it together', () => {
   assert.deepEqual(problemsOf(join(scratch.path, 'none.json'), 'a'), ['TIDINGS_REGIONS_FILE: cannot be read (ENOENT)'])
   assert.deepEqual(problemsOf(written('{'), 'a'), ['TIDINGS_REGIONS_FILE: is not JSON'])
+  assert.deepEqual(problemsOf(written('[]'), 'a'), ['TIDINGS_REGIONS_FILE: Invalid input: expected object, received array'])
   assert.deepEqual(problemsOf(written('{"regions": {}}'), 'a'), ['TIDINGS_REGIONS_FILE: regions: must name a region at least'])
   const b = { apiUrl: 'ftp://b', temporalAddress: 'b', peer: [] }
   assert.deepEqual(problemsOf(written(JSON.stringify({ regions: { b } })), 'a'), [

@@ -220,7 +220,7 @@ test('the Web UI shows decisions: in the details, and with each change', async (
     .then(({ raw }) => ({ workflowExecution: raw.workflowExecutionInfo }))
   assert.equal(workflowExecution?.type?.name, 'autoscale')
   const metadata = await handle().query<{ currentDetails?: string }>('__temporal_workflow_metadata')
-  assert.match(metadata.currentDetails ?? '', /\| up \| \d to \d \| depth \| 500 wait, over 100/)
+  assert.match(metadata.currentDetails ?? '', /\| up \| 2 to 3 \| depth \| 500 wait, over 100/)
   const { events } = await handle().fetchHistory()
   const summaries = (events ?? []).map(({ userMetadata }) => Buffer.from(userMetadata?.summary?.data ?? []).toString())
   assert.ok(summaries.some((text) => /up 2 to 3, depth: 500 wait/.test(text)))
