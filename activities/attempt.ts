@@ -116,9 +116,9 @@ interface Made {
   readonly watched: WatchedAttempt | undefined
 }
 
-/** What was parked, is slow, or is sent again on request has waited for its endpoint or for somebody else. */
-function waitedForUsAlone({ attemptsBefore, lane, trigger, parkAlways }: AttemptInput): boolean {
-  return attemptsBefore === 0 && lane !== 'slow' && trigger === TRIGGER_SCHEDULED && parkAlways !== true
+/** What was parked, is slow, is sent again on request, or comes from another region has waited for its endpoint or for somebody else. */
+function waitedForUsAlone({ attemptsBefore, lane, trigger, parkAlways, message }: AttemptInput): boolean {
+  return attemptsBefore === 0 && message.acceptedIn === undefined && lane !== 'slow' && trigger === TRIGGER_SCHEDULED && parkAlways !== true
 }
 
 function send(deps: AttemptDependencies, { input, startedAtMs: nowMs, watched }: Made, payload: string): Promise<AttemptOutcome> {

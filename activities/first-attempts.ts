@@ -1,19 +1,12 @@
 import { activityInfo, Context } from '@temporalio/activity'
-import type {
-  Continuation,
-  EndpointDeliveriesInput,
-  FirstAttemptsInput,
-  FirstAttemptsResult,
-  PlannedEndpoint,
-  Remaining,
-} from '../domain/fan-out.ts'
+import type { Continuation, EndpointDeliveriesInput, FirstAttemptsInput, FirstAttemptsResult, Remaining } from '../domain/fan-out.ts'
 import type { InHand } from '../domain/in-hand.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { TRIGGER_MANUAL } from '../domain/outcome.ts'
 import { hasQueue } from '../domain/ordering.ts'
 import { combine, DEFAULT_PRIORITY, higher, lineOf, type Priority, type PriorityWeights } from '../domain/priority.ts'
 import type { Prefetch } from '../domain/prefetch.ts'
-import { takes } from '../domain/routing.ts'
+import type { Regions } from '../domain/regions.ts'
 import { readRecordedAttempts } from '../storage/deliveries.ts'
 import type { CachedEndpoint, ConfigCache } from '../storage/config-cache.ts'
 import { readErased } from '../storage/erasure.ts'
@@ -27,6 +20,7 @@ import type { EndpointRuns } from './endpoint-runs.ts'
 import type { InFlight } from './in-flight.ts'
 import { leaveToMailbox, type LaneSender } from './lane-sender.ts'
 import type { RequestSlots } from './request-slots.ts'
+import { cutSlice, deliveriesTo, divide, route, targetOf, toPlanned, type Target } from './routes.ts'
 import type { RunMemory, SentPairs } from './run-memory.ts'
 
 export interface FirstAttemptsDependencies {
@@ -43,15 +37,11 @@ export interface FirstAttemptsDependencies {
   readonly runs: RunMemory
   readonly inFlight: InFlight
   readonly priorityWeights: PriorityWeights
+  /** Undefined: there is no other region. */
+  readonly regions: Regions | undefined
   readonly processId: string
   /** Aborted when the process stops. */
   readonly stopping: AbortSignal
-}
-
-/** The deliveries of one endpoint in one slice. */
-interface Target {
-  readonly endpoint: CachedEndpoint
-  readonly messages: StoredMessage[]
 }
 
 /** One execution of a fan-out's run in this process. */
@@ -70,6 +60,12 @@ const HOLD_CHECK_MS = 100
 /** Runs that nobody can have executed before: no row of theirs waits. */
 const firstExecutions = new WeakSet<SentPairs>()
 
+/** No endpoint's id is before it. */
+const BEFORE_ALL = ''
+
+/** Histories of fan-outs that are no other region's are as they always were. */
+const toldOf = (elsewhere: readonly string[]) => (elsewhere.length === 0 ? {} : { elsewhere })
+
 /** The two local activities of a fan-out's first attempts. */
 export function createFirstAttempts(deps: FirstAttemptsDependencies) {
   return {
@@ -84,21 +80,19 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
       const missing = input.messageIds.filter((id) => !messages.has(id))
       const absent = missing.length === 0 ? 0 : missing.length - (await readErased(deps.pool, missing)).size
       if (absent > 0) return { ...result, absent }
-      const routed = await route(deps.configCache, input, messages)
-      const slice = cutSlice(routed, input.afterEndpointId)
+      const { here, elsewhere } = await divide(deps, input, await route(deps, input, messages))
+      const isFirst = input.afterEndpointId === undefined
+      const slice = cutSlice(here, input.afterEndpointId)
       const { nextAfterEndpointId } = slice
       const targets = await withoutQueued(deps, input, slice.targets)
-      const deliveries = deliveriesTo(targets)
-      if (
-        nextAfterEndpointId === undefined &&
-        input.afterEndpointId === undefined &&
-        deliveries <= LIMITS.activityPerEndpointMaxDeliveries
-      ) {
+      if (isFirst && nextAfterEndpointId === undefined && deliveriesTo(targets) <= LIMITS.activityPerEndpointMaxDeliveries) {
         deps.prefetch.routed(messages.size)
-        return { ...result, planned: targets.map(toPlanned) }
+        return { ...result, planned: targets.map(toPlanned), ...toldOf(elsewhere) }
       }
+      // Other regions are not kept waiting until many first attempts have been made: those begin in the next call.
+      if (isFirst && elsewhere.length > 0) return { ...result, ...toldOf(elsewhere), nextAfterEndpointId: BEFORE_ALL }
       const execution = await beginExecution(deps, input)
-      if (input.afterEndpointId === undefined) deps.prefetch.routed(messages.size)
+      if (isFirst || input.afterEndpointId === BEFORE_ALL) deps.prefetch.routed(messages.size)
       return { ...(await sendAll(deps, execution, targets)), processId: deps.processId, nextAfterEndpointId }
     },
 
@@ -138,54 +132,6 @@ async function withoutQueued(
   )
   for (const wake of await enqueueDeliveries(deps.pool, deliveries, input)) deps.wakeMailbox(wake)
   return targets.filter(({ endpoint }) => !hasQueue(endpoint))
-}
-
-/** The endpoint as it is now, with what it is to get; undefined where it is gone or disabled. */
-export async function targetOf(configCache: ConfigCache, endpointId: string, messages: StoredMessage[]): Promise<Target | undefined> {
-  const first = messages[0]
-  if (first === undefined) return undefined
-  const endpoint = (await configCache.endpoints(first.appId)).byId.get(endpointId)
-  return endpoint === undefined || endpoint.disabled ? undefined : { endpoint, messages }
-}
-
-async function route(configCache: ConfigCache, input: FirstAttemptsInput, messages: Map<string, StoredMessage>): Promise<Target[]> {
-  if (input.endpointId !== undefined) {
-    const target = await targetOf(configCache, input.endpointId, [...messages.values()])
-    return target === undefined ? [] : [target]
-  }
-  const targets = new Map<string, Target>()
-  for (const message of messages.values()) {
-    if (message.cancelled === true) continue
-    const { list } = await configCache.endpoints(message.appId)
-    for (const endpoint of list) {
-      if (!takes(endpoint, message)) continue
-      const target = targets.get(endpoint.id)
-      if (target === undefined) targets.set(endpoint.id, { endpoint, messages: [message] })
-      else target.messages.push(message)
-    }
-  }
-  return [...targets.values()].sort((a, b) => (a.endpoint.id < b.endpoint.id ? -1 : 1))
-}
-
-const deliveriesTo = (targets: readonly Target[]) => targets.reduce((sum, target) => sum + target.messages.length, 0)
-
-/** Whole endpoints after the given one, up to 1,000 deliveries: results of one workflow task must stay small. */
-function cutSlice(targets: readonly Target[], afterEndpointId: string | undefined): { targets: Target[]; nextAfterEndpointId?: string } {
-  const slice: Target[] = []
-  let deliveries = 0
-  for (const target of targets) {
-    if (afterEndpointId !== undefined && target.endpoint.id <= afterEndpointId) continue
-    if (slice.length > 0 && deliveries + target.messages.length > LIMITS.deliveriesPerTask) {
-      return { targets: slice, nextAfterEndpointId: slice.at(-1)!.endpoint.id }
-    }
-    slice.push(target)
-    deliveries += target.messages.length
-  }
-  return { targets: slice }
-}
-
-function toPlanned(target: Target): PlannedEndpoint {
-  return { endpointId: target.endpoint.id, host: target.endpoint.host, messageIds: target.messages.map((message) => message.id) }
 }
 
 /**

@@ -2,13 +2,15 @@ import type { Logger } from 'pino'
 import type { BreakerRules } from '../domain/breaker.ts'
 import { disabledAtMs, judge, percentileMs, SLOT_MS, type HealthRules, type Standing, type Verdict } from '../domain/health.ts'
 import { rampEndsMs, type RampRules } from '../domain/ramp.ts'
+import type { Configuration } from '../storage/configuration.ts'
 import type { EndpointWindow } from '../storage/endpoint-windows.ts'
-import { beginSlowness, disableEndpoint, endSlowness, openBreaker, slowDown, warnOfDisabling } from '../storage/endpoint-state.ts'
+import { beginSlowness, endSlowness, openBreaker, slowDown, warnOfDisabling } from '../storage/endpoint-state.ts'
 import type { EndpointStates } from '../storage/endpoint-states.ts'
 import type { Pool } from '../storage/pool.ts'
 
 export interface HealthWatchDependencies {
   readonly pool: Pool
+  readonly configuration: Pick<Configuration, 'disable'>
   readonly states: EndpointStates
   readonly health: HealthRules
   readonly breaker: BreakerRules
@@ -71,6 +73,6 @@ async function act(
       return warnOfDisabling(pool, endpointId, window.failingSinceMs!, disabledAtMs(window.failingSinceMs!, nowMs, deps.health))
     case 'disable':
       log.warn({ endpointId, appId, failingSince: window.failingSinceMs }, 'endpoint.disabled-for-failing')
-      return disableEndpoint(pool, endpointId, appId, window.failingSinceMs!)
+      return deps.configuration.disable({ endpointId, appId, failingSinceMs: window.failingSinceMs! })
   }
 }

@@ -7,10 +7,12 @@ import type { InHand } from '../domain/in-hand.ts'
 import type { Prefetch } from '../domain/prefetch.ts'
 import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
+import type { Regions } from '../domain/regions.ts'
 import type { OutgoingClient } from '../http/client.ts'
+import type { RegionClient } from '../http/region-client.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import type { EndpointStates } from '../storage/endpoint-states.ts'
-import { disableEndpoint } from '../storage/endpoint-state.ts'
+import type { Configuration } from '../storage/configuration.ts'
 import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { MessageCache } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
@@ -22,12 +24,15 @@ import { createAttached } from './attached.ts'
 import { createMakeAttempt, type AttemptWatch } from './attempt.ts'
 import { createEndpointRuns } from './endpoint-runs.ts'
 import { createFirstAttempts } from './first-attempts.ts'
+import { createHandOver } from './hand-over.ts'
+import type { HandOverDependencies } from './handing.ts'
 import { createHoldBack } from './hold-back.ts'
 import { createInFlight } from './in-flight.ts'
 import { createGatedSender, createLaneSender } from './lane-sender.ts'
 import type { Load } from './load.ts'
 import { createMailbox } from './mailbox.ts'
 import type { Pace } from './pace.ts'
+import type { OpenWorkflows } from './reconcile.ts'
 import { createQueueDrain } from './queue-drain.ts'
 import type { QueueHints } from './queue-hints.ts'
 import { createRedeliver } from './redeliver.ts'
@@ -39,6 +44,7 @@ import { createTasks } from './tasks.ts'
 
 export interface ActivityDependencies {
   readonly pool: Pool
+  readonly configuration: Configuration
   readonly messages: MessageCache
   readonly configCache: ConfigCache
   readonly states: EndpointStates
@@ -47,6 +53,7 @@ export interface ActivityDependencies {
   readonly inHand: Pick<InHand, 'begin' | 'done' | 'handedOn'>
   readonly prefetch: Pick<Prefetch, 'routed' | 'begin' | 'ended'>
   readonly wakeMailbox: (wake: MailboxWake) => void
+  readonly openWorkflows: OpenWorkflows
   readonly hints: QueueHints
   readonly admission: Admission
   readonly pace: Pace
@@ -65,6 +72,11 @@ export interface ActivityDependencies {
   readonly laneSlots: Readonly<Record<Lane, number>>
   readonly svixHeaders: boolean
   readonly load: Pick<Load, 'firstRequest' | 'fault' | 'addLane'>
+  /** Undefined, both: there is no other region. */
+  readonly regions: Regions | undefined
+  readonly regionClient: Pick<RegionClient, 'call'> | undefined
+  /** Told of messages that a region has taken, or that are attempted here after all. */
+  readonly onHandedOver?: HandOverDependencies['onHandedOver']
   /** Absent: nobody looks on. */
   readonly watch?: AttemptWatch | undefined
   /** Given what tells the places of each lane. */
@@ -80,7 +92,7 @@ export interface ActivityDependencies {
 export function createActivities(deps: ActivityDependencies) {
   const { laneRequests, priorityWeights: weights } = deps
   const slow = createSlowEndpoints(deps.states)
-  const attempts = { ...deps, disableEndpoint: (endpointId: string, appId: string) => disableEndpoint(deps.pool, endpointId, appId) }
+  const attempts = { ...deps, disableEndpoint: (endpointId: string, appId: string) => deps.configuration.disable({ endpointId, appId }) }
   const makeAttempt = createMakeAttempt(attempts)
   const retrySlots = createRequestSlots({ weights, startingLimit: 2, max: laneRequests.retry })
   const sendRetry = createLaneSender(retrySlots, makeAttempt, slow)
@@ -102,6 +114,7 @@ export function createActivities(deps: ActivityDependencies) {
     ),
     ...guarded(createAttached({ inFlight }), deps),
     ...guarded(createHoldBack(deps), deps),
+    ...guarded(createHandOver(deps), deps),
     ...guarded(createRedeliver({ ...deps, senders, endpointRuns }), deps),
     ...guarded(createMailbox({ ...deps, sendRetry, drainQueue }), deps),
     ...guarded(createTasks(deps), deps),

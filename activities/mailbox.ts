@@ -8,9 +8,9 @@ import { endDeliveries, readDueParked, settleMailbox, type ParkedDelivery } from
 import { readMessages, type MessageCache, type StoredMessage } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
 import type { Held } from './admission.ts'
-import { targetOf } from './first-attempts.ts'
 import type { LaneSender } from './lane-sender.ts'
 import type { Pace } from './pace.ts'
+import { targetOf } from './routes.ts'
 import { TIMER_LEAD_MS, WAIT_HERE_MS } from './timers.ts'
 
 export interface MailboxDependencies {

@@ -9,9 +9,9 @@ import { readMessages, type MessageCache } from '../storage/messages.ts'
 import type { Pool } from '../storage/pool.ts'
 import type { Recorder } from '../storage/recorder.ts'
 import type { AttemptInput, Disposition } from './attempt.ts'
-import { targetOf } from './first-attempts.ts'
 import { leaveToMailbox, type LaneSender } from './lane-sender.ts'
 import type { EndpointRuns } from './endpoint-runs.ts'
+import { targetOf } from './routes.ts'
 import { TIMER_LEAD_MS, WAIT_HERE_MS } from './timers.ts'
 
 export interface RedeliverDependencies {

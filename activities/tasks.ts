@@ -2,17 +2,19 @@ import type { ReplayPage, ReplayPageInput } from '../domain/fan-out.ts'
 import type { TaskInput, TaskStep } from '../domain/task.ts'
 import { advanceTask, readTaskInput, type TaskName } from '../storage/background-tasks.ts'
 import { broadcastSome } from '../storage/broadcast.ts'
+import type { Configuration } from '../storage/configuration.ts'
 import { eraseSome } from '../storage/erasure.ts'
 import { redriveSome } from '../storage/history/dead-letters.ts'
 import type { Pool } from '../storage/pool.ts'
 import { enqueueReplayPage } from '../storage/replay.ts'
+import { reconcileSome, type ReconcileDependencies } from './reconcile.ts'
 
 /** A step goes on with further batches this long, so that a large task is not mostly history. */
 const STEP_MS = 5000
 
-type Step = (pool: Pool, taskId: string, input: never) => Promise<TaskStep>
+type Step = (pool: Pool, taskId: string, input: never, configuration: Configuration) => Promise<TaskStep>
 
-/** One bounded batch of each kind of task that the workflow `task` carries; replays have a workflow of their own. */
+/** One bounded batch of the kinds of task that need Postgres alone. */
 const BATCHES: Partial<Record<TaskName, Step>> = {
   'application.erase': eraseSome,
   'dead-letter.redrive': redriveSome,
@@ -20,8 +22,13 @@ const BATCHES: Partial<Record<TaskName, Step>> = {
 }
 
 /** Activities of background tasks. */
-export function createTasks(deps: { readonly pool: Pool }) {
-  const { pool } = deps
+export function createTasks(deps: ReconcileDependencies & { readonly configuration: Configuration }) {
+  const { pool, configuration } = deps
+  /** One bounded batch of each kind of task that the workflow `task` carries; replays have a workflow of their own. */
+  const batches: Partial<Record<TaskName, Step>> = {
+    ...BATCHES,
+    'deliveries.reconcile': (_pool, taskId, input) => reconcileSome(deps, taskId, input),
+  }
   return {
     enqueueReplay: (input: ReplayPageInput): Promise<ReplayPage> => enqueueReplayPage(pool, input),
 
@@ -31,11 +38,11 @@ export function createTasks(deps: { readonly pool: Pool }) {
     /** Does some of a task, each batch in one transaction with the task's progress. A task that does not exist is done. */
     async stepTask({ taskId }: TaskInput): Promise<TaskStep> {
       const task = await readTaskInput(pool, taskId)
-      const batch = task === undefined ? undefined : BATCHES[task.task]
+      const batch = task === undefined ? undefined : batches[task.task]
       if (task === undefined || batch === undefined) return { done: true }
       const untilMs = Date.now() + STEP_MS
       for (;;) {
-        const step = await batch(pool, taskId, task.input as never)
+        const step = await batch(pool, taskId, task.input as never, configuration)
         if (step.done || step.waitMs !== undefined || Date.now() > untilMs) return step
       }
     },

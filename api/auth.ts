@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { errors, jwtVerify, type JWTPayload } from 'jose'
 import { LRUCache } from 'lru-cache'
 import { LIMITS } from '../domain/limits.ts'
+import { isInternal } from '../http/region-token.ts'
 import type { Revocations } from '../storage/revocations.ts'
 import { ApiError } from './errors.ts'
 import { createRateLimit, type Bucket } from './rate-limit.ts'
@@ -57,6 +58,7 @@ export function createAuthenticator({ secret, previousSecrets, rateLimit, revoca
   async function verify(token: string, before: KnownToken | undefined): Promise<KnownToken> {
     const asOf = revocations.changes
     const payload = await verifySignature(token, keys)
+    if (isInternal(payload)) throw refuse()
     const caller = callerOf(payload)
     const revokedAtMs = await revocations.endOf({
       orgId: caller.orgId,

@@ -33,15 +33,7 @@ export function readBody(request: IncomingMessage): Promise<Buffer> {
   })
 }
 
-/**
- * Reads a body of JSON, whatever its content type says.
- * @throws {ValidationError} where it is not JSON, or nested deeper than 64 levels
- */
-export async function readJson(request: IncomingMessage): Promise<unknown> {
-  return parseJson(await readBody(request))
-}
-
-/** @throws {ValidationError} as `readJson` */
+/** @throws {ValidationError} where it is not JSON, or nested deeper than 64 levels */
 export function parseJson(body: Buffer, parse: (text: string) => unknown = parseBodyText): unknown {
   if (isTooDeep(body)) throw notJson(`Nested deeper than ${LIMITS.jsonDepthMax} levels`)
   try {

@@ -1,13 +1,19 @@
 import type { Logger } from 'pino'
 import type { Config } from '../config/index.ts'
+import type { Handover, HandoverAnswer } from '../domain/handover.ts'
 import type { NewMessage, Redelivery } from '../domain/message.ts'
+import type { Regions } from '../domain/regions.ts'
 import type { TaskRequest } from '../storage/background-tasks.ts'
 import type { Cipher } from '../storage/cipher.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
+import type { Configuration } from '../storage/configuration.ts'
 import type { AddressGuard } from '../http/address-guard.ts'
+import type { MeasureConnectTime } from '../http/connect-time.ts'
+import type { RegionClient } from '../http/region-client.ts'
 import type { Pool } from '../storage/pool.ts'
 import type { MailboxWake } from '../storage/records.ts'
 import type { Revocations } from '../storage/revocations.ts'
+import type { ApplicationZones } from './application-zones.ts'
 
 /** The way in for messages: everything resolves after the commit that makes Tidings answerable for it. */
 export interface Intake {
@@ -20,6 +26,8 @@ export interface Intake {
   acceptAll(messages: readonly NewMessage[]): Promise<readonly number[]>
   /** Sends messages again, durably: through the outbox like a new one. */
   sendAgain(redeliveries: readonly Redelivery[]): Promise<void>
+  /** Takes over what another region hands to this one. @param mayHold whether what belongs to a zone may be here */
+  takeOver(handover: Handover, mayHold: (zone: string) => boolean): Promise<HandoverAnswer>
 }
 
 /** Starts the workflow of a registered background task. Where that fails the task is started later, by a sweep. */
@@ -31,11 +39,21 @@ export type ReadinessChecks = Readonly<Record<string, () => Promise<string>>>
 /** What finds the fan-out of a message that has no attempt yet. */
 export type FindFanOut = (messageId: string) => Promise<string | undefined>
 
+/** What the API has where there are several regions. */
+export interface Regional {
+  readonly regions: Regions
+  readonly client: RegionClient
+  /** How long connecting to an endpoint's host takes from here. */
+  readonly measure: MeasureConnectTime
+  readonly zones: ApplicationZones
+}
+
 export interface ApiDependencies {
   readonly config: Config & { readonly jwtSecret: string }
   readonly pool: Pool
   readonly cipher: Cipher
   readonly configCache: ConfigCache
+  readonly configuration: Configuration
   readonly revocations: Revocations
   /** Where deliveries may go. */
   readonly guard: Pick<AddressGuard, 'check'>
@@ -45,5 +63,9 @@ export interface ApiDependencies {
   /** Has what an endpoint's mailbox holds looked at now. Where that fails a sweep does it later. */
   readonly wakeMailbox: (wake: MailboxWake) => void
   readonly readiness: ReadinessChecks
+  /** Undefined where there is no other region. */
+  readonly regional?: Regional | undefined
+  /** What `/readyz` tells besides, which makes nothing unready. */
+  readonly details?: Readonly<Record<string, () => string>>
   readonly log: Logger
 }

@@ -16,15 +16,23 @@ export type ErrorCode =
   | 'too_many_requests'
   | 'not_implemented'
   | 'unavailable'
+  | 'misdirected'
+  | 'region_unreachable'
+  | 'region_timeout'
+  | 'configuration_unavailable'
+  | 'configuration_unconfirmed'
 
 /** A request that cannot be served; the error middleware gives the code its HTTP status. */
 export class ApiError extends Error {
   override readonly name = 'ApiError'
   readonly code: ErrorCode
+  /** Fields of the answer besides `code` and `detail`. */
+  readonly more: Readonly<Record<string, string>>
 
-  constructor(code: ErrorCode, detail: string) {
+  constructor(code: ErrorCode, detail: string, more: Readonly<Record<string, string>> = {}) {
     super(detail)
     this.code = code
+    this.more = more
   }
 }
 

@@ -1,6 +1,12 @@
 import type { ErrorRequestHandler } from 'express'
 import type { Logger } from 'pino'
-import { EventIdConflictError, OverloadedError, StoppingError } from '../domain/errors.ts'
+import {
+  ConfigurationUnavailableError,
+  ConfigurationUnconfirmedError,
+  EventIdConflictError,
+  OverloadedError,
+  StoppingError,
+} from '../domain/errors.ts'
 import { isPassingFault } from '../storage/faults.ts'
 import { ApiError, ValidationError, type ErrorCode } from './errors.ts'
 import { sendJson, sendText } from './reply.ts'
@@ -22,6 +28,11 @@ const STATUS_OF = {
   too_many_requests: 429,
   not_implemented: 501,
   unavailable: 503,
+  misdirected: 421,
+  region_unreachable: 502,
+  region_timeout: 504,
+  configuration_unavailable: 503,
+  configuration_unconfirmed: 503,
 } as const satisfies Record<ErrorCode, number>
 
 const UNIQUE_VIOLATION = '23505'
@@ -37,6 +48,9 @@ function toApiError(error: unknown): ApiError | undefined {
   if (error instanceof EventIdConflictError) return new ApiError('conflict', 'A message with this eventId already exists')
   if (error instanceof OverloadedError) return new ApiError('too_many_requests', 'This server has more to accept than it can hold')
   if (error instanceof StoppingError) return new ApiError('unavailable', 'This server is stopping')
+  if (error instanceof ConfigurationUnavailableError || error instanceof ConfigurationUnconfirmedError) {
+    return new ApiError(error.code, error.message)
+  }
   if (codeOf(error) === UNIQUE_VIOLATION) return new ApiError('conflict', 'An object with this uid already exists')
   if (codeOf(error) === CHARACTER_REFUSED) return new ApiError('generic_error', 'Text with NUL is not allowed')
   // Express: a path that does not decode.
@@ -65,6 +79,6 @@ export function createFailures(log: Logger): ErrorRequestHandler {
     }
     if (error instanceof OverloadedError) response.setHeader('retry-after', error.retryAfterS)
     if (known === undefined) sendText(response, status, '{}')
-    else sendJson(response, status, { code: known.code, detail: known.message })
+    else sendJson(response, status, { code: known.code, detail: known.message, ...known.more })
   }
 }

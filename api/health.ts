@@ -43,16 +43,25 @@ export const healthRoutes: RouteTable = {
   },
 }
 
+/** The state of each part: empty where it works, else why it does not. */
+export async function readStates(checks: ReadinessChecks): Promise<(readonly [part: string, problem: string])[]> {
+  return Promise.all(Object.entries(checks).map(async ([part, check]) => [part, await stateOf(check)] as const))
+}
+
 /**
  * Whether this process can take requests: 200 or 503, with the state of each part. Without Postgres it cannot. Without
  * another part it is degraded, and stays ready: what is published is accepted, and is delivered when the part is back.
+ * @param details told besides
  */
-export function createReadiness(checks: ReadinessChecks) {
+export function createReadiness(checks: ReadinessChecks, details: Readonly<Record<string, () => string>> = {}) {
   return async (_request: Request, response: Response): Promise<void> => {
-    const states = await Promise.all(Object.entries(checks).map(async ([part, check]) => [part, await stateOf(check)] as const))
+    const states = await readStates(checks)
     const failing = states.filter(([, problem]) => problem !== '').map(([part]) => part)
     const isReady = !failing.includes('postgres')
     const parts = Object.fromEntries(states.map(([part, problem]) => [part, problem === '' ? 'ok' : problem]))
-    sendJson(response, isReady ? 200 : 503, { status: !isReady ? 'not ready' : failing.length > 0 ? 'degraded' : 'ready', parts })
+    const told = Object.entries(details).map(([name, tell]) => [name, tell()] as const)
+    const more = told.length === 0 ? {} : { details: Object.fromEntries(told) }
+    const status = !isReady ? 'not ready' : failing.length > 0 ? 'degraded' : 'ready'
+    sendJson(response, isReady ? 200 : 503, { status, parts, ...more })
   }
 }

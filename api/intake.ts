@@ -2,13 +2,16 @@ import { EventIdConflictError, OverloadedError, RepeatedKeyError } from '../doma
 import { createFairQueue } from '../domain/fair-queue.ts'
 import type { Crowding } from '../domain/crowding.ts'
 import type { InHand } from '../domain/in-hand.ts'
+import { handedTo, type HandedMessage, type Handover, type HandoverAnswer } from '../domain/handover.ts'
 import { DEFAULT_PRIORITY, DEFAULT_WEIGHTS, lineOf, type PriorityWeights } from '../domain/priority.ts'
 import { newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage, Redelivery } from '../domain/message.ts'
+import type { Regions } from '../domain/regions.ts'
 import { takes } from '../domain/routing.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import { createGroupCommit } from '../storage/group-commit.ts'
+import { storeHandover } from '../storage/handed-in.ts'
 import type { MessageCache } from '../storage/messages.ts'
 import { acceptMessages, UNROUTED, type QueuePlace, type Routing } from '../storage/accept.ts'
 import { enqueueRedeliveries, notifyOutbox } from '../storage/outbox.ts'
@@ -42,6 +45,8 @@ export interface IntakeDependencies {
   readonly schedule?: { wake(wakeAtMs: number): void } | undefined
   /** Tells where messages go. Absent: every message is fanned out, and takes its places in queues then. */
   readonly configCache?: Pick<ConfigCache, 'endpoints'> | undefined
+  /** Absent: there is no other region. */
+  readonly regions?: Regions | undefined
   /** Absent: mailboxes wait for the sweep of another process. */
   readonly wakeMailbox?: ((wake: MailboxWake) => void) | undefined
   readonly groupLeaseMs: number
@@ -102,6 +107,7 @@ export function createIntake(deps: IntakeDependencies): Intake & { drained(): Pr
       if (dispatcher === undefined) await notifyOrLeave(pool)
       else dispatcher.wake()
     },
+    takeOver: (handover, mayHold) => takeOver(deps, handover, mayHold),
     drained: () => commits.drained(),
   }
 }
@@ -161,9 +167,36 @@ async function commitTogether(deps: IntakeDependencies, messages: readonly NewMe
   return messages.map(({ id }) => (accepted.has(id) ? 'accepted' : repeated.has(id) ? 'repeated' : 'conflict'))
 }
 
+/** What is stored is this region's from then on. What of it comes again is answered as if it had been new. */
+async function takeOver(
+  { pool, dispatcher, messages }: IntakeDependencies,
+  handover: Handover,
+  mayHold: (zone: string) => boolean,
+): Promise<HandoverAnswer> {
+  const { stored, unknown, refused } = await storeHandover(pool, handover, mayHold)
+  const taken = stored.map((message) => toNewMessage(message))
+  for (const message of taken) messages.set(message.id, { ...message, acceptedIn: handover.from })
+  if (taken.length > 0) {
+    if (dispatcher === undefined) await notifyOrLeave(pool)
+    else if (handover.chosen) dispatcher.wake()
+    else dispatcher.offer(taken)
+  }
+  return { unknown, refused }
+}
+
+function toNewMessage({ endpointIds: _endpointIds, deliverAtMs, envelope, orderingKey, traceparent, ...rest }: HandedMessage): NewMessage {
+  return {
+    ...rest,
+    deliverAtMs: deliverAtMs ?? undefined,
+    envelope: envelope ?? undefined,
+    orderingKey: orderingKey ?? undefined,
+    traceparent: traceparent ?? undefined,
+  }
+}
+
 /** Where messages go: a look into memory. Those that no endpoint without a queue takes need no fan-out. */
 async function routingOf(
-  { configCache }: IntakeDependencies,
+  { configCache, regions }: IntakeDependencies,
   messages: readonly NewMessage[],
 ): Promise<Routing & { readonly firstAttempts?: ReadonlyMap<string, number> }> {
   if (configCache === undefined) return UNROUTED
@@ -176,9 +209,10 @@ async function routingOf(
       const eager = endpoint.ordering !== 'fifo'
       if (takes(endpoint, message)) places.push({ messageId: message.id, endpointId: endpoint.id, eager })
     }
-    const taking = unqueued.filter((endpoint) => takes(endpoint, message)).length
-    if (taking === 0) routed.add(message.id)
-    firstAttempts.set(message.id, taking)
+    const taking = unqueued.filter((endpoint) => takes(endpoint, message))
+    if (taking.length === 0) routed.add(message.id)
+    const here = regions === undefined ? taking : taking.filter((endpoint) => handedTo(regions, endpoint, message) === undefined)
+    firstAttempts.set(message.id, here.length)
   }
   return { places, routed, firstAttempts }
 }

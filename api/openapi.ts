@@ -56,17 +56,22 @@ const ERRORS = {
   404: { name: 'NotFound', schema: httpErrorOut, text: 'There is no such object within reach of the token' },
   409: { name: 'Conflict', schema: httpErrorOut, text: 'Another object has this uid, eventId or name' },
   413: { name: 'PayloadTooLarge', schema: httpErrorOut, text: `The body has over ${LIMITS.requestBodyMaxBytes} bytes` },
+  421: { name: 'Misdirected', schema: httpErrorOut, text: 'The application is kept in the zone of another region: `home` is its URL' },
   422: { name: 'ValidationError', schema: validationErrorOut, text: 'The body or the query is not valid' },
   429: { name: 'TooManyRequests', schema: httpErrorOut, text: 'Too many requests; `Retry-After` says when to come back' },
   500: { name: 'InternalError', schema: internalErrorOut, text: 'An error inside, of which nothing is told' },
   503: { name: 'Unavailable', schema: httpErrorOut, text: 'The server is stopping, or cannot reach its database' },
+  502: { name: 'RegionUnreachable', schema: httpErrorOut, text: 'The region that keeps the application cannot be reached' },
+  504: { name: 'RegionTimeout', schema: httpErrorOut, text: 'The region that keeps the application did not answer in time' },
 } as const
 
 type ErrorStatus = keyof typeof ERRORS
 
 function errorsOf({ access, body }: Operation): readonly ErrorStatus[] {
   if (access === 'anyone') return [500]
-  return body === undefined ? [400, 401, 403, 404, 409, 422, 429, 500, 503] : [400, 401, 403, 404, 409, 413, 422, 429, 500, 503]
+  return body === undefined
+    ? [400, 401, 403, 404, 409, 421, 422, 429, 500, 502, 503, 504]
+    : [400, 401, 403, 404, 409, 413, 421, 422, 429, 500, 502, 503, 504]
 }
 
 function contentOf(schema: z.ZodType): Content {

@@ -2,12 +2,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Router, type Request, type Response } from 'express'
 import type { z } from 'zod'
 import type { Authenticate, Caller } from './auth.ts'
-import { readJson } from './body.ts'
+import { parseJson, readBody } from './body.ts'
 import type { ApiDependencies } from './dependencies.ts'
+import { ElsewhereError } from './elsewhere.ts'
 import { ApiError } from './errors.ts'
 import { idempotencyKeyOf, type Answer, type Idempotency } from './idempotency.ts'
 import type { QueryParameters } from './parameters.ts'
 import { sendNothing, sendText } from './reply.ts'
+import type { Residency } from './residency.ts'
 import { parseBody } from './schemas/parse.ts'
 import { requireOrganisation } from './scope.ts'
 
@@ -93,26 +95,40 @@ function pathOf(request: Request): Record<string, string | undefined> {
 interface RoutingDependencies extends ApiDependencies {
   readonly authenticate: Authenticate
   readonly idempotency: Idempotency
+  readonly residency: Residency | undefined
 }
 
 function serve(deps: RoutingDependencies, { access, body: schema }: Operation, handle: Handler) {
   return async (request: Request, response: Response): Promise<void> => {
     const caller = await deps.authenticate(request, response)
     if (access === 'organisation') requireOrganisation(caller)
+    const path = pathOf(request)
+    const zone = await deps.residency?.zoneOf(caller, path['app_id'])
+    if (zone !== undefined) return deps.residency?.passOn(request, response, [zone])
     const query = queryOf(request.url)
+    let read: Buffer | undefined
     const body = async () => {
-      const json = await readJson(request)
+      read = await readBody(request)
+      const json = parseJson(read)
       return schema === undefined ? json : parseBody(schema, json)
     }
     const answer = async (): Promise<Answer> => {
-      const { status, json } = await handle({ deps, caller, path: pathOf(request), query, request, response, body })
+      const { status, json } = await handle({ deps, caller, path, query, request, response, body })
       return { status, text: json === undefined ? '' : JSON.stringify(json) }
     }
     const key = request.method === 'POST' ? idempotencyKeyOf(request) : undefined
-    const { status, text } = key === undefined ? await answer() : await deps.idempotency.once(key, answer)
-    if (text === '') sendNothing(response)
-    else sendText(response, status, text)
+    try {
+      send(response, key === undefined ? await answer() : await deps.idempotency.once(key, answer))
+    } catch (error) {
+      if (!(error instanceof ElsewhereError) || deps.residency === undefined) throw error
+      await deps.residency.passOn(request, response, error.zones, read)
+    }
   }
+}
+
+function send(response: ServerResponse, { status, text }: Answer): void {
+  if (text === '') sendNothing(response)
+  else sendText(response, status, text)
 }
 
 /** Makes a router of a table; a known path with another method answers 405. */

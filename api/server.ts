@@ -8,6 +8,10 @@ import { createFront } from './front.ts'
 import { createReadiness, health, healthRoutes, ping } from './health.ts'
 import { createIdempotency } from './idempotency.ts'
 import { createInbox } from './inbox.ts'
+import { INTERNAL_OPERATIONS } from './internal/operations.ts'
+import { createInternal } from './internal/router.ts'
+import { createRegionHealth, createRegionStatus, regionRoutes } from './region-status.ts'
+import { createResidency } from './residency.ts'
 import { applicationRoutes } from './routes/applications.ts'
 import { attemptRoutes } from './routes/attempts.ts'
 import { auditLogRoutes } from './routes/audit-log.ts'
@@ -52,6 +56,7 @@ export const ROUTES: RouteTable = {
   ...authenticationRoutes,
   ...tokenRoutes,
   ...healthRoutes,
+  ...regionRoutes,
 }
 
 /**
@@ -72,12 +77,16 @@ export function createApi(deps: ApiDependencies): express.Express {
     revocations: deps.revocations,
   })
   const idempotency = createIdempotency(deps)
-  app.post('/api/v1/app/:app_id/msg', createPublish(deps, authenticate, idempotency))
+  const residency = createResidency(deps)
+  app.post('/api/v1/app/:app_id/msg', createPublish(deps, { authenticate, idempotency, residency }))
   app.get('/api/v1/health', health)
   app.get('/api/v1/health/ping', ping)
-  app.get('/readyz', createReadiness(deps.readiness))
+  app.get('/api/v1/region', createRegionStatus(deps))
+  app.get('/health', createRegionHealth(deps))
+  app.get('/readyz', createReadiness(deps.readiness, deps.details))
   app.use(createDocumentation(ROUTES))
-  app.use('/api/v1', createRoutes({ ...deps, authenticate, idempotency }, ROUTES))
+  app.use('/api/v1', createRoutes({ ...deps, authenticate, idempotency, residency }, ROUTES))
+  if (deps.regional !== undefined) app.use('/internal/v1', createInternal(deps, deps.regional, INTERNAL_OPERATIONS))
   if (deps.config.environment === 'development') app.use('/inbox', createInbox(deps))
   app.use(() => {
     throw new ApiError('not_found', 'There is nothing at this path')

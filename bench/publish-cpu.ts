@@ -24,6 +24,7 @@ import { readConfig } from '../config/index.ts'
 import { newId } from '../domain/ids.ts'
 import { createCipher } from '../storage/cipher.ts'
 import { createConfigCache } from '../storage/config-cache.ts'
+import { createOwnConfiguration } from '../storage/configuration.ts'
 import { createMessageCache } from '../storage/messages.ts'
 import { createPool } from '../storage/pool.ts'
 import { createRevocations } from '../storage/revocations.ts'
@@ -75,7 +76,8 @@ async function single(api: Express, { token, appId }: Target, message: number): 
 }
 
 async function measureHandler(deps: Omit<ApiDependencies, 'intake'>, target: Target): Promise<void> {
-  const intake = { accept: () => Promise.resolve(), acceptAll: () => Promise.resolve([]), sendAgain: () => Promise.resolve() }
+  const nothing = { sendAgain: () => Promise.resolve(), takeOver: () => Promise.resolve({ unknown: [], refused: [] }) }
+  const intake = { accept: () => Promise.resolve(), acceptAll: () => Promise.resolve([]), ...nothing }
   const api = createApi({ ...deps, intake })
   const valuesUs: number[] = []
   for (let i = 0; i < WARM_UP; i++) await single(api, target, i)
@@ -135,6 +137,7 @@ async function measure(): Promise<void> {
     cipher,
     log,
     configCache: createConfigCache({ pool, cipher, log }),
+    configuration: createOwnConfiguration(pool),
     revocations: createRevocations(pool),
     guard: createGuard(config),
     launchTask: () => Promise.resolve(),

@@ -1,6 +1,5 @@
-import { readFileSync } from 'node:fs'
-import { join, relative, resolve } from 'node:path'
-import { readConfig, type Config } from '../config/index.ts'
+import { relative } from 'node:path'
+import { readConfig } from '../config/index.ts'
 import { workerPrice, type Prices } from '../domain/capacity-prices.ts'
 import { adviseOnEndpoints } from '../domain/endpoint-advice.ts'
 import { adviseOnPool } from '../domain/right-sizing.ts'
@@ -8,6 +7,7 @@ import { createPool } from '../storage/pool.ts'
 import { readEndpointUse, readPoolUse } from '../storage/utilisation-history.ts'
 import { formatAdvice, type AdviceReport } from './advise/report.ts'
 import { readOptions, runCommand } from './command.ts'
+import { databaseUrlOf } from './data-dir.ts'
 import { CommandFailure, reasonOf } from './failure.ts'
 import { EXAMPLE_PRICES, readCosts, readPriceFile } from './plan/files.ts'
 
@@ -94,16 +94,5 @@ async function readUse(url: string, range: { readonly since: Date; readonly unti
     )
   } finally {
     await pool.end()
-  }
-}
-
-/** The database that is named, else the one that `npm start` keeps in the data directory. */
-function databaseUrlOf({ databaseUrl, dataDir, postgresPort }: Config): string {
-  if (databaseUrl !== undefined) return databaseUrl
-  const file = join(resolve(dataDir), 'postgres.password')
-  try {
-    return `postgres://tidings:${readFileSync(file, 'utf8').trim()}@127.0.0.1:${postgresPort}/tidings`
-  } catch (cause) {
-    throw new CommandFailure('usage', `set DATABASE_URL: there is no database of npm start in ${resolve(dataDir)}`, { cause })
   }
 }

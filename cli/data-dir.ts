@@ -135,3 +135,17 @@ export function findService(dataDir: string): RunningService | undefined {
   const text = readText(serviceFile(dataDir))
   return text === undefined ? undefined : (JSON.parse(text) as RunningService)
 }
+
+/**
+ * The database that is named, else the one that `npm start` keeps in the data directory.
+ * @throws {CommandFailure} `usage` where there is neither
+ */
+export function databaseUrlOf({ databaseUrl, dataDir, postgresPort }: Pick<Config, 'databaseUrl' | 'dataDir' | 'postgresPort'>): string {
+  if (databaseUrl !== undefined) return databaseUrl
+  const file = join(resolve(dataDir), 'postgres.password')
+  try {
+    return `postgres://tidings:${readFileSync(file, 'utf8').trim()}@127.0.0.1:${postgresPort}/tidings`
+  } catch (cause) {
+    throw new CommandFailure('usage', `set DATABASE_URL: there is no database of npm start in ${resolve(dataDir)}`, { cause })
+  }
+}

@@ -7,6 +7,8 @@ export type FailureCode =
   | 'postgres_failed'
   | 'temporal_failed'
   | 'temporal_missing'
+  | 'clusters_incompatible'
+  | 'failover_failed'
   | 'download_corrupt'
   | 'child_died'
   | 'service_failed'

@@ -6,7 +6,7 @@ import { readSecrets } from './data-dir.ts'
 import { prepareNamespace } from './embedded/namespace.ts'
 import { CommandFailure, reasonOf } from './failure.ts'
 import { createLog } from './logger.ts'
-import { migrateDatabase } from './stack.ts'
+import { migrateDatabase, prepareConfiguration } from './stack.ts'
 import { atMost, stopRequested } from './stopping.ts'
 
 /** What the service needs beyond its drain to record results and close its connections. */
@@ -43,7 +43,7 @@ export async function runRoles(input: RolesInput): Promise<number> {
   const { log, flush } = createLog(config.logLevel)
   const [{ startService }] = await Promise.all([
     import('../workers/service.ts'),
-    migrateDatabase(databaseUrl),
+    migrateDatabase(databaseUrl).then(() => prepareConfiguration(config, databaseUrl)),
     prepareNamespace(temporalAddress, config.temporalNamespace, { access: config.temporalAccess }),
   ])
   const { roles, lanes, partitions, drainMs } = input

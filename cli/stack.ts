@@ -1,11 +1,12 @@
 import type { Config } from '../config/index.ts'
+import { setUpSharedConfiguration } from '../storage/config-set-up.ts'
 import { migrate } from '../storage/migrate.ts'
 import { createPool } from '../storage/pool.ts'
 import { prepareNamespace } from './embedded/namespace.ts'
 import { startPostgres } from './embedded/postgres.ts'
 import { findTemporal } from './embedded/temporal-program.ts'
 import { startTemporal } from './embedded/temporal.ts'
-import { CommandFailure } from './failure.ts'
+import { CommandFailure, reasonOf } from './failure.ts'
 import type { Progress } from './progress.ts'
 
 /** What the service runs on: servers of our own, or those that the environment names. */
@@ -45,6 +46,7 @@ export async function startStack(config: Config, dataDir: string, progress: Prog
     if (temporal.status === 'rejected') throw temporal.reason
     signal.throwIfAborted()
     await migrateDatabase(postgres.value.address)
+    await prepareConfiguration(config, postgres.value.address)
   } catch (error) {
     await stop()
     throw error
@@ -72,6 +74,22 @@ export async function migrateDatabase(url: string): Promise<void> {
     throw new CommandFailure('postgres_failed', `Postgres does not answer at ${host}: start it, or set DATABASE_URL to where it is`, {
       cause,
     })
+  } finally {
+    await pool.end()
+  }
+}
+
+/**
+ * Where regions share configuration: makes the migrated database a copy of it.
+ * @throws what `setUpSharedConfiguration` throws, or {CommandFailure} where it is refused
+ */
+export async function prepareConfiguration({ configDatabaseUrls: urls, region }: Config, databaseUrl: string): Promise<void> {
+  if (urls.length === 0) return
+  const pool = createPool(databaseUrl, 2)
+  try {
+    await setUpSharedConfiguration(pool, { urls, region })
+  } catch (cause) {
+    throw new CommandFailure('postgres_failed', `configuration cannot be shared (CONFIG_DATABASE_URLS): ${reasonOf(cause)}`, { cause })
   } finally {
     await pool.end()
   }

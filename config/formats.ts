@@ -39,6 +39,20 @@ export const webUrl = (options: { credentials: boolean }) =>
     .transform((text) => new URL(text))
     .refine((url) => options.credentials || (url.username === '' && url.password === ''), 'must hold no user name or password')
 
+/** What members of one cluster have in common. */
+const sharedPart = (text: string): string => {
+  const { username, password, pathname, search } = new URL(text)
+  return JSON.stringify([username, password, pathname, search])
+}
+
+/** Members of one Postgres cluster: addresses that differ in host and port alone. */
+export const postgresUrls = list
+  .refine((urls) => urls.every((url) => /^postgres(ql)?:\/\//.test(url) && URL.canParse(url)), 'takes postgres:// URLs')
+  .refine(
+    (urls) => !urls.every((url) => URL.canParse(url)) || new Set(urls.map(sharedPart)).size <= 1,
+    'takes members of one cluster: user, password, database and parameters must be the same',
+  )
+
 const isOrigin = (text: string): boolean => text === '*' || (URL.canParse(text) && new URL(text).origin === text)
 
 export const origins = list.refine((all) => all.every(isOrigin), 'takes origins such as https://app.example.com, or *')

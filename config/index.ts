@@ -8,7 +8,7 @@ import { autoscaleConfig, autoscaleProblems, autoscaleVariables, type AutoscaleC
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
 import { readRegions, REGION_VARIABLES, type RegionsFile } from './regions.ts'
 import { shareVariables } from './shares.ts'
-import { flag, integer, list, nameServers, origins, ports, secret, secrets, weaknessOf, webUrl } from './formats.ts'
+import { flag, integer, list, nameServers, origins, ports, postgresUrls, secret, secrets, weaknessOf, webUrl } from './formats.ts'
 import { TEMPORAL_VARIABLES, temporalAccess, temporalProblems, workerVersion, type TemporalAccess, type WorkerVersion } from './temporal.ts'
 
 /** A setting is missing or wrong. The message lists every problem, one a line, each naming its variable. */
@@ -66,6 +66,7 @@ const environment = z.object({
   TIDINGS_TEMPORAL_UI_URL: z.url().optional(),
   TIDINGS_TEMPORAL_PORT: integer(0, 65_535, 7233),
   TIDINGS_TEMPORAL_UI_PORT: integer(0, 65_535, 8233),
+  TIDINGS_TEMPORAL_SERVER: z.string().min(1).optional(),
   TIDINGS_POSTGRES_PORT: integer(0, 65_535, 5871),
   TIDINGS_DATABASE_POOL: integer(2, 200, 10),
   TIDINGS_CACHE_MB: integer(1, 10_000, 100),
@@ -79,6 +80,7 @@ const environment = z.object({
     .string()
     .regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL')
     .optional(),
+  CONFIG_DATABASE_URLS: postgresUrls,
   TEMPORAL_ADDRESS: z
     .string()
     .regex(/^[^/\s]+:\d+$/, 'must be host:port')
@@ -109,6 +111,8 @@ export interface Config {
   readonly region: string
   /** All regions, where there is more than this one. */
   readonly regions: Regions | undefined
+  /** Whether requests about what another zone keeps are passed on to it; else they are refused. */
+  readonly regionForwarding: boolean
   /** Signs tokens. Absent only in development, where `npm start` generates one and keeps it in the data directory. */
   readonly jwtSecret: string | undefined
   /** Encrypts endpoint secrets and headers at rest. As `jwtSecret`. */
@@ -154,6 +158,8 @@ export interface Config {
   readonly temporalUiUrl: string | undefined
   readonly temporalPort: number
   readonly temporalUiPort: number
+  /** The `temporal-server` of which several regions on one machine are made; undefined: that of the cache. */
+  readonly temporalServer: string | undefined
   readonly postgresPort: number
   readonly databasePool: number
   /** Bytes of endpoints that a process keeps in memory. */
@@ -163,6 +169,8 @@ export interface Config {
   /** The second level of the cache; undefined: none. */
   readonly redisUrl: string | undefined
   readonly databaseUrl: string | undefined
+  /** Members of the cluster that regions write configuration to; none: it is written to `databaseUrl`. */
+  readonly configDatabaseUrls: readonly string[]
   readonly temporalAddress: string | undefined
   readonly temporalNamespace: string
   /** Of the deployment that this process's workers belong to; the build is undefined where they have none. */
@@ -215,6 +223,7 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     cacheDir: value.TIDINGS_CACHE_DIR,
     region: value.TIDINGS_REGION,
     regions,
+    regionForwarding: value.TIDINGS_REGION_FORWARDING,
     jwtSecret: value.TIDINGS_JWT_SECRET,
     encryptionKey: value.TIDINGS_ENCRYPTION_KEY,
     previousJwtSecrets: value.TIDINGS_JWT_SECRET_PREVIOUS,
@@ -249,12 +258,14 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     temporalUiUrl: value.TIDINGS_TEMPORAL_UI_URL,
     temporalPort: value.TIDINGS_TEMPORAL_PORT,
     temporalUiPort: value.TIDINGS_TEMPORAL_UI_PORT,
+    temporalServer: value.TIDINGS_TEMPORAL_SERVER,
     postgresPort: value.TIDINGS_POSTGRES_PORT,
     databasePool: value.TIDINGS_DATABASE_POOL,
     cacheMaxBytes: value.TIDINGS_CACHE_MB * 1_000_000,
     kubernetesDeployment: value.TIDINGS_KUBERNETES_DEPLOYMENT,
     redisUrl: value.TIDINGS_REDIS_URL,
     databaseUrl: value.DATABASE_URL,
+    configDatabaseUrls: value.CONFIG_DATABASE_URLS,
     temporalAddress: value.TEMPORAL_ADDRESS,
     temporalNamespace: value.TEMPORAL_NAMESPACE ?? `tidings-${value.TIDINGS_REGION}`,
     deploymentName: value.TIDINGS_DEPLOYMENT_NAME,

@@ -1,10 +1,10 @@
 /** The file that names all regions. */
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
-import { createRegions, problemsOfRegions, type Region, type Regions } from '../domain/regions.ts'
-import { webUrl } from './formats.ts'
+import { createRegions, problemsOfRegions, REGION_NAME, type Region, type Regions } from '../domain/regions.ts'
+import { flag, webUrl } from './formats.ts'
 
-const name = z.string().regex(/^[a-z0-9-]{1,32}$/, 'may have lower-case letters, digits and hyphens, 32 at most')
+const name = z.string().regex(REGION_NAME, 'may have lower-case letters, digits and hyphens, 32 at most')
 
 const region = z.strictObject({
   zone: name.nullable().default(null),
@@ -21,6 +21,7 @@ const regionsFile = z.strictObject({
 
 export const REGION_VARIABLES = {
   TIDINGS_REGIONS_FILE: z.string().min(1).optional(),
+  TIDINGS_REGION_FORWARDING: flag,
 }
 
 /** What a regions file says; `regions` is undefined where something is wrong with it: then there is a line for each problem. */

@@ -23,3 +23,18 @@ export class StoppingError extends Error {
   readonly code = 'stopping'
   override readonly name = 'StoppingError'
 }
+
+/** Configuration cannot be read or written where it is kept. Nothing was changed. */
+export class ConfigurationUnavailableError extends Error {
+  readonly code = 'configuration_unavailable'
+  override readonly name = 'ConfigurationUnavailableError'
+}
+
+/**
+ * A change of configuration was written, and not confirmed by enough members in time: it may be in effect already, come into
+ * effect later, or be lost.
+ */
+export class ConfigurationUnconfirmedError extends Error {
+  readonly code = 'configuration_unconfirmed'
+  override readonly name = 'ConfigurationUnconfirmedError'
+}

@@ -68,6 +68,8 @@ export interface FirstAttemptsResult {
   readonly lookAtMs?: number
   /** Set where more endpoints follow. */
   readonly nextAfterEndpointId?: string
+  /** Names of the other regions that deliveries of the group are handed to; told once. */
+  readonly elsewhere?: readonly string[]
 }
 
 export interface PlannedEndpoint {

@@ -83,6 +83,28 @@ export const LIMITS = {
   erasureBatch: 500,
   /** After the caches of all processes have forgotten the application (60 s) an erasure looks again. */
   erasureLastPassAfterMs: 90_000,
+  /** A reconciliation: messages, and deliveries that nothing is known of, that it looks at together. */
+  reconcileMessages: 500,
+  reconcileDeliveries: 1000,
+  /** Rows of the outbox from which on it waits. */
+  reconcileOutboxMax: 1000,
+  /** What was accepted so shortly before it began is left to those who have it in hand. */
+  reconcileMarginMs: 10_000,
+  /** How far what Temporal lists may be behind what it has begun. */
+  reconcileListLagMs: 3000,
+  /** Messages of a lost primary that are compared, and accepted, together. */
+  unreplicatedCompared: 5000,
+  unreplicatedAccepted: 100,
+  /** Shared configuration: how often its clock is renewed, and how old a copy may be until reads go to where it is written. */
+  configClockEveryMs: 250,
+  configCopyMaxAgeMs: 1000,
+  /** How long a member of its cluster may take to say whether it is the leader, and a statement or a commit of a change. */
+  configMemberMs: 2000,
+  configStatementMs: 5000,
+  /** Where its clock has stood still for so long no quorum confirms, and changes are refused before they are written. */
+  configClockStandsMs: 3000,
+  /** How long a change that is written waits for this region's copy before it is answered all the same. */
+  configCopyWaitMs: 2000,
   /** Levels of arrays and objects in a request's JSON. */
   jsonDepthMax: 64,
   requestHeadersMax: 100,
@@ -140,6 +162,41 @@ export const LIMITS = {
   /** Bytes kept of an endpoint's answer, capped while reading. */
   responseBodyMaxBytes: 20_000,
   connectTimeoutMs: 5000,
+  /** One region's call of another, and bytes of the answer. */
+  regionCallTimeoutMs: 5000,
+  regionAnswerMaxBytes: 1_048_576,
+  /** Connecting to an endpoint's host, to find its nearest region, and asking a region how long that takes. */
+  connectTimeMaxMs: 1500,
+  regionMeasureTimeoutMs: 3000,
+  /** Applications with a zone that another region is told of at a time, how long a change waits for that, and when who has not heard is told again. */
+  applicationZonesTold: 100,
+  applicationZoneWaitMs: 1000,
+  applicationZoneTellAgainMs: 10_000,
+  /** Until the answer to a request that was passed on to another region begins, and between its parts. */
+  regionForwardTimeoutMs: 30_000,
+  /** A call that hands deliveries over: bytes of messages in it, about, of its body at most, and from how many on it is compressed. */
+  handOverBytes: 1_048_576,
+  handOverBodyMaxBytes: 33_554_432,
+  handOverGzipFromBytes: 1024,
+  /** Messages, and their endpoints, in one call. */
+  handOverEndpointsMax: 20_000,
+  /** Until another region has taken what one call hands over, and how long the first try of a group may take. */
+  handOverTimeoutMs: 20_000,
+  handOverFirstTimeoutMs: 1000,
+  /**
+   * How long a region that did not answer is not tried first. Meanwhile few groups of each process try it, and the others wait so
+   * long, or until it has answered one of those.
+   */
+  handOverRestMs: 2000,
+  handOverProbers: 3,
+  handOverLongWaitMs: 300_000,
+  /** Groups that are handed over at a time when a region is back. */
+  handOverDrainGroups: 8,
+  /** How long deliveries wait for a region until they are attempted here, and for one that does not know their endpoints. */
+  handOverWaitMaxMs: 600_000,
+  handOverUnknownMaxMs: 60_000,
+  /** Calls of one process to one region at a time. */
+  handOversPerRegion: 10,
   requestTimeoutMs: 30_000,
   requestTimeoutMaxMs: 60_000,
   /** How long a first attempt may hold its local activity before it is handed to a remote one. */

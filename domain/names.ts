@@ -15,6 +15,11 @@ export function attachTaskQueue(processId: string): string {
   return `attach-${processId}`
 }
 
+/** Carries what waits to be handed to one region: another that cannot be reached holds no places here. */
+export function handOverTaskQueue(region: string): string {
+  return `hand-over-${region}`
+}
+
 /** @param groupId id of the group's first message, or of the outbox row where one message is sent again */
 export function fanOutWorkflowId(groupId: string, part = 0): string {
   return part === 0 ? `fan-out/${groupId}` : `fan-out/${groupId}/${part}`

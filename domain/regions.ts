@@ -1,5 +1,11 @@
 /** What a region is, and which may hold what. Design: docs/regions.md. */
 
+/** Of regions and of zones. */
+export const REGION_NAME = /^[a-z0-9-]{1,32}$/
+
+/** An endpoint may be given this instead of a region: then it is measured which is the nearest. No region is named so. */
+export const NEAREST_REGION = 'nearest'
+
 /** One region: its own API, workers, Postgres and Temporal. */
 export interface Region {
   /** As `TIDINGS_REGION`; its Temporal namespace is `tidings-<name>`. */
@@ -55,6 +61,16 @@ export function mayHold(region: Region, residency: string | null): boolean {
   return residency === null || region.zone === residency
 }
 
+/** Names of all regions but this one. */
+export function otherRegions({ all, own }: Regions): string[] {
+  return all.map(({ name }) => name).filter((name) => name !== own.name)
+}
+
+/** Names of all zones, in their order. */
+export function zonesOf(regions: Regions): string[] {
+  return [...new Set(regions.all.flatMap(({ zone }) => (zone === null ? [] : [zone])))].sort()
+}
+
 /**
  * Where what this region may not hold is to go: the nearest active region of the zone. Undefined where the zone has none.
  * @param residency the application's zone
@@ -73,11 +89,26 @@ export function nearest(regions: Regions, candidates: readonly Region[]): Region
   )
 }
 
+/**
+ * The region with the least connect time, the nearer to this one of equals; this one where nothing was measured.
+ * @param measured milliseconds by the region's name
+ */
+export function nearestMeasured(regions: Regions, measured: ReadonlyMap<string, number>): Region {
+  const leastMs = Math.min(...measured.values())
+  return (
+    nearest(
+      regions,
+      regions.all.filter(({ name }) => measured.get(name) === leastMs),
+    ) ?? regions.own
+  )
+}
+
 /** What speaks against a set of regions, a line for each problem; each names where it is. */
 export function problemsOfRegions(all: readonly Region[], distances: Distances): string[] {
   const byName = new Map(all.map((region) => [region.name, region]))
   const problems: string[] = []
   for (const { name, peers, zone } of all) {
+    if (name === NEAREST_REGION) problems.push(`regions.${name}: no region may be named so: endpoints ask for their nearest region by it`)
     for (const peer of peers) {
       const other = byName.get(peer)
       if (other === undefined) problems.push(`regions.${name}.peers: there is no region ${JSON.stringify(peer)}`)

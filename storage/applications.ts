@@ -10,6 +10,8 @@ export interface Application {
   readonly name: string
   readonly throttleRate: number | null
   readonly metadata: Readonly<Record<string, string>>
+  /** The zone that its data may not leave; null: none. Set when it is created and never changed. */
+  readonly residency: string | null
   readonly createdAt: Date
   readonly updatedAt: Date
 }
@@ -17,7 +19,10 @@ export interface Application {
 /** What a caller may set of an application. */
 export type ApplicationFields = Pick<Application, 'uid' | 'name' | 'throttleRate' | 'metadata'>
 
-const COLUMNS = `id, org_id AS "orgId", uid, name, throttle_rate AS "throttleRate", metadata, created_at AS "createdAt", updated_at AS "updatedAt"`
+/** What a new one has besides. */
+export type NewApplication = ApplicationFields & Pick<Application, 'residency'>
+
+const COLUMNS = `id, org_id AS "orgId", uid, name, throttle_rate AS "throttleRate", metadata, residency, created_at AS "createdAt", updated_at AS "updatedAt"`
 
 /** The live application of this organisation by id or uid. An id wins over a uid of the same text. */
 export async function findApplication(
@@ -50,17 +55,17 @@ export async function insertApplication(
   db: Queryable,
   id: string,
   orgId: string,
-  fields: ApplicationFields,
+  fields: NewApplication,
 ): Promise<Application | undefined> {
   const { rows } = await db.query<Application>(
-    `INSERT INTO application (id, org_id, uid, name, throttle_rate, metadata) VALUES ($1, $2, $3, $4, $5, $6)
+    `INSERT INTO application (id, org_id, uid, name, throttle_rate, metadata, residency) VALUES ($1, $2, $3, $4, $5, $6, $7)
      ON CONFLICT (org_id, uid) WHERE deleted_at IS NULL DO NOTHING RETURNING ${COLUMNS}`,
-    [id, orgId, fields.uid, fields.name, fields.throttleRate, JSON.stringify(fields.metadata)],
+    [id, orgId, fields.uid, fields.name, fields.throttleRate, JSON.stringify(fields.metadata), fields.residency],
   )
   return rows[0]
 }
 
-/** Sets every field. A uid that another application has ends in Postgres's unique violation (23505). */
+/** Sets every field but the residency, which stays. A uid that another application has ends in Postgres's unique violation (23505). */
 export async function updateApplication(db: Queryable, id: string, fields: ApplicationFields): Promise<Application> {
   const { rows } = await db.query<Application>(
     `UPDATE application SET uid = $2, name = $3, throttle_rate = $4, metadata = $5, updated_at = now() WHERE id = $1 RETURNING ${COLUMNS}`,

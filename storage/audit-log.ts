@@ -39,13 +39,17 @@ function nextId(): string {
   return newId('audit', lastMs)
 }
 
-/** Call it in the transaction of the change. */
-export async function insertAuditEntry(db: Queryable, entry: Omit<AuditEntry, 'id' | 'createdAt'>): Promise<void> {
+export type NewAuditEntry = Omit<AuditEntry, 'id' | 'createdAt'>
+
+/** Call it in the transaction of the change. @returns its id */
+export async function insertAuditEntry(db: Queryable, entry: NewAuditEntry): Promise<string> {
+  const id = nextId()
   await db.query({
     name: 'audit-insert',
     text: `INSERT INTO audit_log (id, org_id, app_id, actor, token_id, operation, object_id, fields) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-    values: [nextId(), entry.orgId, entry.appId, entry.actor, entry.tokenId, entry.operation, entry.objectId, entry.fields],
+    values: [id, entry.orgId, entry.appId, entry.actor, entry.tokenId, entry.operation, entry.objectId, entry.fields],
   })
+  return id
 }
 
 export async function listAuditEntries(db: Queryable, filter: AuditFilter, page: Page): Promise<PageOf<AuditEntry>> {

@@ -4,7 +4,7 @@ import type { Queryable } from './pool.ts'
 export const TASK_STATUSES = ['running', 'finished', 'failed', 'cancelled'] as const
 export type TaskStatus = (typeof TASK_STATUSES)[number]
 
-/** Names of background tasks, as the Svix API has them; the last two are Tidings' own. */
+/** Names of background tasks, as the Svix API has them; the last three are Tidings' own. */
 export const TASK_NAMES = [
   'endpoint.recover',
   'endpoint.replay',
@@ -12,6 +12,7 @@ export const TASK_NAMES = [
   'message.broadcast',
   'dead-letter.redrive',
   'application.erase',
+  'deliveries.reconcile',
 ] as const
 export type TaskName = (typeof TASK_NAMES)[number]
 

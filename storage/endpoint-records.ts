@@ -38,6 +38,8 @@ export interface EndpointRecord {
   readonly secrets: readonly EndpointSecret[]
   /** Null for an endpoint that is reached by its URL alone. */
   readonly access: EndpointAccess | null
+  /** The region that delivers to it. Null: the one that accepted the message. */
+  readonly region: string | null
 }
 
 interface EndpointRow extends AccessRow {
@@ -57,6 +59,7 @@ interface EndpointRow extends AccessRow {
   priority: Priority
   ordering: Ordering
   batching: Batching | null
+  region: string | null
   secrets: Buffer[] | null
   expiries: (Date | null)[] | null
 }
@@ -69,7 +72,7 @@ interface EndpointRow extends AccessRow {
 export async function readEndpointRecords(pool: Pool, cipher: Cipher, appIds: readonly string[]): Promise<Map<string, EndpointRecord[]>> {
   const { rows } = await pool.query<EndpointRow>({
     name: 'cache-endpoints',
-    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.throttle_rate, e.circuit_breaker, e.timeout_ms, e.filter, e.priority, e.format, e.ordering, e.batching,
+    text: `SELECT e.id, e.app_id, e.url, e.disabled, e.event_types, e.channels, e.headers_cipher, e.retry_schedule_ms, e.throttle_rate, e.circuit_breaker, e.timeout_ms, e.filter, e.priority, e.format, e.ordering, e.batching, e.region,
         (SELECT throttle_rate FROM application WHERE id = e.app_id) AS app_throttle_rate, ${ACCESS_COLUMNS}, s.secrets, s.expiries
       FROM endpoint e
       LEFT JOIN LATERAL (
@@ -110,6 +113,7 @@ function toRecord(row: EndpointRow, cipher: Cipher): EndpointRecord {
       expiresAtMs: row.expiries?.[i]?.getTime() ?? null,
     })),
     access: readAccess(row, cipher),
+    region: row.region,
   }
 }
 

@@ -1,8 +1,6 @@
 import type { EndpointState } from '../domain/breaker.ts'
 import type { OperationalEventType } from '../domain/operational.ts'
 import type { Ramp } from '../domain/ramp.ts'
-import { insertAuditEntry } from './audit-log.ts'
-import { notifyConfigChange } from './config-changes.ts'
 import { notifyEndpointState, readEndpointStates } from './endpoint-states.ts'
 import { countsFromMsOf, forgetWindow } from './endpoint-windows.ts'
 import { tellOfEndpoint } from './operational-events.ts'
@@ -12,8 +10,6 @@ import { inTransaction, type Pool, type Queryable } from './pool.ts'
 const END = `date_trunc('milliseconds', now() + $2 * interval '1 ms')`
 /** By then every process has read all states again. */
 const HEARD_WITHIN = `interval '1 minute'`
-/** What the audit log calls the service itself. */
-const TIDINGS = 'tidings'
 
 interface Owner {
   readonly orgId: string
@@ -43,24 +39,10 @@ async function change(client: Queryable, endpointId: string, text: string, ...va
   return true
 }
 
-/** Disables an endpoint that asked for it with 410, or has failed for long; no effect where it is disabled already. */
-export async function disableEndpoint(pool: Pool, endpointId: string, appId: string, failingSinceMs?: number): Promise<void> {
-  await inTransaction(pool, async (client) => {
-    const { rowCount } = await client.query(
-      'UPDATE endpoint SET disabled = true, disabled_at = now(), updated_at = now() WHERE id = $1 AND NOT disabled',
-      [endpointId],
-    )
-    if (rowCount === 0) return
-    const { rows } = await client.query<{ org_id: string }>('SELECT org_id FROM application WHERE id = $1', [appId])
-    const operation = 'endpoint.disabled'
-    await notifyConfigChange(client, appId)
-    const by = { orgId: rows[0]!.org_id, appId, actor: TIDINGS, tokenId: null }
-    await insertAuditEntry(client, { ...by, operation, objectId: endpointId, fields: ['disabled'] })
-    await client.query('DELETE FROM endpoint_failing WHERE endpoint_id = $1', [endpointId])
-    await change(client, endpointId, 'DELETE FROM endpoint_state WHERE endpoint_id = $1')
-    const failSince = failingSinceMs === undefined ? {} : { failSince: new Date(failingSinceMs).toISOString() }
-    await tellOwner(client, endpointId, operation, { trigger: 'automatic', ...failSince })
-  })
+/** Forgets what is known of an endpoint that was disabled. Call it in a transaction. */
+export async function forgetDisabled(client: Queryable, endpointId: string): Promise<void> {
+  await client.query('DELETE FROM endpoint_failing WHERE endpoint_id = $1', [endpointId])
+  await change(client, endpointId, 'DELETE FROM endpoint_state WHERE endpoint_id = $1')
 }
 
 /**

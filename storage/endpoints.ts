@@ -52,6 +52,8 @@ export interface Endpoint {
   readonly caCertificate: string | null
   readonly oauth2: OAuth2 | null
   readonly handshake: boolean
+  /** The region that delivers to it. Null: the one that accepted the message. */
+  readonly region: string | null
   readonly createdAt: Date
   readonly updatedAt: Date
 }
@@ -64,7 +66,7 @@ export const ENDPOINT_COLUMNS = `e.id, e.app_id AS "appId", e.uid, e.url, e.desc
   e.event_types AS "eventTypes", e.channels, e.throttle_rate AS "throttleRate", e.metadata, e.retry_schedule_ms AS "retryScheduleMs",
   e.timeout_ms AS "timeoutMs", e.filter, e.ordering, e.priority, e.batching, e.format,
   e.mtls || jsonb_build_object('sealed', encode(e.mtls_cipher, 'base64')) AS mtls, e.ca_certificate AS "caCertificate",
-  e.oauth2 || jsonb_build_object('sealed', encode(e.oauth2_cipher, 'base64')) AS oauth2, e.handshake, e.circuit_breaker AS "circuitBreaker", e.created_at AS "createdAt", e.updated_at AS "updatedAt"`
+  e.oauth2 || jsonb_build_object('sealed', encode(e.oauth2_cipher, 'base64')) AS oauth2, e.handshake, e.circuit_breaker AS "circuitBreaker", e.region, e.created_at AS "createdAt", e.updated_at AS "updatedAt"`
 
 /** The live endpoint of this application by id or uid. */
 export async function findEndpoint(
@@ -105,6 +107,7 @@ function fieldValues(fields: EndpointFields): unknown[] {
     fields.oauth2 === null ? null : JSON.stringify(fields.oauth2),
     fields.handshake,
     fields.circuitBreaker,
+    fields.region,
   ]
 }
 
@@ -119,10 +122,10 @@ export async function insertEndpoint(
   const { rows } = await db.query<Endpoint>(
     `INSERT INTO endpoint AS e (id, app_id, uid, url, description, version, disabled, event_types, channels, throttle_rate, metadata,
        retry_schedule_ms, timeout_ms, filter, ordering, priority, batching, format,
-       mtls, mtls_cipher, ca_certificate, oauth2, oauth2_cipher, handshake, circuit_breaker, headers_cipher, disabled_at)
+       mtls, mtls_cipher, ca_certificate, oauth2, oauth2_cipher, handshake, circuit_breaker, region, headers_cipher, disabled_at)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
        $19::jsonb - 'sealed', decode($19::jsonb ->> 'sealed', 'base64'), $20, $21::jsonb - 'sealed', decode($21::jsonb ->> 'sealed', 'base64'), $22,
-       $23, $24, CASE WHEN $7 THEN now() END)
+       $23, $24, $25, CASE WHEN $7 THEN now() END)
      RETURNING ${ENDPOINT_COLUMNS}`,
     [id, appId, ...fieldValues(fields), headersCipher],
   )
@@ -135,7 +138,7 @@ export async function updateEndpoint(db: Queryable, id: string, fields: Endpoint
     `UPDATE endpoint e SET uid = $2, url = $3, description = $4, version = $5, disabled = $6, event_types = $7, channels = $8,
        throttle_rate = $9, metadata = $10, retry_schedule_ms = $11, timeout_ms = $12, filter = $13, ordering = $14, priority = $15, batching = $16, format = $17,
        mtls = $18::jsonb - 'sealed', mtls_cipher = decode($18::jsonb ->> 'sealed', 'base64'), ca_certificate = $19,
-       oauth2 = $20::jsonb - 'sealed', oauth2_cipher = decode($20::jsonb ->> 'sealed', 'base64'), handshake = $21, circuit_breaker = $22,
+       oauth2 = $20::jsonb - 'sealed', oauth2_cipher = decode($20::jsonb ->> 'sealed', 'base64'), handshake = $21, circuit_breaker = $22, region = $23,
        disabled_at = CASE WHEN disabled = $6 THEN disabled_at ELSE now() END, updated_at = now()
      WHERE id = $1 RETURNING ${ENDPOINT_COLUMNS}`,
     [id, ...fieldValues(fields)],
@@ -187,4 +190,10 @@ export async function findSecretsByUrlPath(db: Queryable, path: string): Promise
     [path],
   )
   return rows.map((row) => row.cipher)
+}
+
+/** Of all endpoints of an application, deleted ones too. */
+export async function readEndpointIds(db: Queryable, appId: string): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>('SELECT id FROM endpoint WHERE app_id = $1 ORDER BY id', [appId])
+  return rows.map(({ id }) => id)
 }

@@ -2,6 +2,7 @@ import { LIMITS } from '../domain/limits.ts'
 import type { TaskStep } from '../domain/task.ts'
 import { advanceTask } from './background-tasks.ts'
 import { ERASED_CHANNEL } from './config-changes.ts'
+import { createOwnConfiguration, type Configuration } from './configuration.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 
 export interface ErasureInput {
@@ -14,9 +15,15 @@ type Counts = Readonly<Record<'messages' | 'attempts' | 'deliveries' | 'endpoint
 /**
  * Deletes one batch of an application's data. The application is deleted already, so nothing new is published to it, but
  * what was on its way in other processes may still write: a last pass follows when their caches cannot know it any more.
+ * @param configuration where the application is erased last; this database's own where absent
  * @returns done after the last pass
  */
-export async function eraseSome(pool: Pool, taskId: string, input: ErasureInput): Promise<TaskStep> {
+export async function eraseSome(
+  pool: Pool,
+  taskId: string,
+  input: ErasureInput,
+  configuration: Configuration = createOwnConfiguration(pool),
+): Promise<TaskStep> {
   return inTransaction(pool, async (client) => {
     const waitMs = await lastPassInMs(client, taskId)
     const appId = input.applicationId
@@ -27,7 +34,7 @@ export async function eraseSome(pool: Pool, taskId: string, input: ErasureInput)
     const messages = await eraseMessages(client, appId)
     await advanceTask(client, taskId, messages)
     if (messages.messages > 0) return { done: false }
-    const rest = await eraseRest(client, taskId, appId)
+    const rest = await eraseRest(client, taskId, appId, configuration)
     await advanceTask(client, taskId, rest, rest.attempts > 0 ? 'running' : 'finished')
     if (rest.attempts > 0) return { done: false }
     return waitMs > 0 ? { done: false, waitMs } : { done: true }
@@ -55,6 +62,10 @@ async function eraseMessages(client: Queryable, appId: string): Promise<Counts> 
        DELETE FROM attempt a USING gone WHERE a.message_id = gone.id RETURNING a.id
      ), deliveries AS (
        DELETE FROM delivery d USING gone WHERE d.message_id = gone.id RETURNING d.message_id
+     ), handed_over AS (
+       DELETE FROM handed_over h USING gone WHERE h.message_id = gone.id
+     ), handed_in AS (
+       DELETE FROM handed_in h USING gone WHERE h.message_id = gone.id
      )
      SELECT (SELECT count(*) FROM gone) AS messages, (SELECT count(*) FROM attempts) AS attempts,
        (SELECT count(*) FROM deliveries) AS deliveries, 0 AS endpoints`,
@@ -68,7 +79,7 @@ const OF_ENDPOINTS = `endpoint_id IN (SELECT id FROM endpoint WHERE app_id = $1
   UNION SELECT jsonb_array_elements_text(input -> 'endpointIds') FROM background_task WHERE id = $2)`
 
 /** What is left when the messages are gone: configuration, and what was recorded while they went. */
-async function eraseRest(client: Queryable, taskId: string, appId: string): Promise<Counts> {
+async function eraseRest(client: Queryable, taskId: string, appId: string, configuration: Configuration): Promise<Counts> {
   const removed = async (text: string, ...values: unknown[]) => (await client.query(text, values)).rowCount ?? 0
   const attempts = await removed(
     `DELETE FROM attempt WHERE (message_id, id) IN (SELECT message_id, id FROM attempt WHERE ${OF_ENDPOINTS} LIMIT $3)`,
@@ -83,8 +94,10 @@ async function eraseRest(client: Queryable, taskId: string, appId: string): Prom
   await removed(`DELETE FROM batch_in_flight WHERE ${OF_ENDPOINTS}`, appId, taskId)
   await removed('DELETE FROM replay_page WHERE task_id IN (SELECT id FROM background_task WHERE app_id = $1)', appId)
   await removed('DELETE FROM idempotency_key k USING erased_message e WHERE k.message_id = e.id')
-  const endpoints = await eraseEndpoints(client, taskId, appId)
-  await removed('DELETE FROM application WHERE id = $1', appId)
+  // By fan-outs that had the message in memory.
+  await removed('DELETE FROM handed_over h USING erased_message e WHERE h.message_id = e.id')
+  const endpoints = configuration.shared ? await eraseShared(configuration, appId) : await eraseEndpoints(client, taskId, appId)
+  if (!configuration.shared) await removed('DELETE FROM application WHERE id = $1', appId)
   return { messages: 0, attempts: 0, deliveries, endpoints }
 }
 
@@ -97,6 +110,16 @@ async function eraseEndpoints(client: Queryable, taskId: string, appId: string):
     [taskId, ids],
   )
   return rows.length
+}
+
+/** The same where regions share configuration: whoever comes last finds nothing. Its task was given the ids of its endpoints. */
+async function eraseShared(configuration: Configuration, appId: string): Promise<number> {
+  const { result } = await configuration.change(async ({ client }) => {
+    const { rowCount } = await client.query('DELETE FROM endpoint WHERE app_id = $1', [appId])
+    await client.query('DELETE FROM application WHERE id = $1', [appId])
+    return rowCount ?? 0
+  })
+  return result
 }
 
 /** @returns which of the named messages were erased */

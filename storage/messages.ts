@@ -20,6 +20,8 @@ export interface StoredMessage extends RoutedMessage {
   readonly traceparent?: string | undefined
   /** By the publisher: its own deliveries are neither begun nor retried. */
   readonly cancelled?: boolean
+  /** The region that it was published in, which has handed it to this one; absent: this one. */
+  readonly acceptedIn?: string | undefined
 }
 
 const CACHE_MAX_BYTES = 64 * 1024 * 1024
@@ -49,6 +51,7 @@ interface MessageRow {
   priority: Priority
   ordering_key: string | null
   traceparent: string | null
+  accepted_in: string | null
 }
 
 /** Reads messages in one statement; those that do not exist (yet) are absent from the map. */
@@ -64,7 +67,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
   const { rows } = await pool.query<MessageRow>({
     name: 'messages-by-id',
     text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at, deliver_at,
-        cancelled_at IS NOT NULL AS cancelled, priority, envelope, ordering_key, traceparent
+        cancelled_at IS NOT NULL AS cancelled, priority, envelope, ordering_key, traceparent, accepted_in
       FROM message WHERE id = ANY($1::text[])`,
     values: [missing],
   })
@@ -82,6 +85,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
       priority: row.priority,
       orderingKey: row.ordering_key ?? undefined,
       traceparent: row.traceparent ?? undefined,
+      acceptedIn: row.accepted_in ?? undefined,
     }
     found.set(row.id, message)
     cache.set(row.id, message)

@@ -6,16 +6,30 @@ export type Queryable = Pick<pg.Pool, 'query'>
 // bigint columns (identities, counts) stay far below 2^53 here.
 pg.types.setTypeParser(pg.types.builtins.INT8, Number)
 
+/** What somebody else's `query` is given, passed on. */
+export type Ask = (...args: readonly unknown[]) => Promise<unknown>
+
+export function asking(db: Queryable): Ask {
+  return db.query.bind(db)
+}
+
+/** The same with another to ask each time. */
+export function queryableOf(ask: Ask): Queryable {
+  return { query: ask as unknown as Queryable['query'] }
+}
+
 /**
  * @param url `postgres://` address
  * @param max connections of this process
+ * @param timeouts of one statement, whose connection is of no more use then, and of connecting; without: none, and 5 s
  */
-export function createPool(url: string, max: number): Pool {
+export function createPool(url: string, max: number, timeouts: { statementMs?: number; connectMs?: number } = {}): Pool {
   const pool = new pg.Pool({
     connectionString: url,
     max,
     application_name: 'tidings',
-    connectionTimeoutMillis: 5000,
+    connectionTimeoutMillis: timeouts.connectMs ?? 5000,
+    ...(timeouts.statementMs === undefined ? {} : { query_timeout: timeouts.statementMs }),
     idleTimeoutMillis: 30_000,
     keepAlive: true,
   })

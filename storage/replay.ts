@@ -7,16 +7,17 @@ import { enqueueRedeliveries, notifyOutbox } from './outbox.ts'
 import { compileFilter } from './payload-filter.ts'
 
 // As `subscribes` in domain/routing.ts, without regard to when the endpoint was disabled: an operator asks for these. What
-// waits for its time, or was cancelled, is nobody's.
-const SUBSCRIBED = `(page.deliver_at IS NULL OR page.deliver_at <= now()) AND page.cancelled_at IS NULL AND (e.event_types IS NULL OR EXISTS (SELECT FROM unnest(e.event_types) AS t (name)
+// waits for its time, or was cancelled, is nobody's. What another region has handed over is for the endpoints that it named.
+export const SUBSCRIBED = `(page.deliver_at IS NULL OR page.deliver_at <= now()) AND page.cancelled_at IS NULL AND (e.event_types IS NULL OR EXISTS (SELECT FROM unnest(e.event_types) AS t (name)
     WHERE name = '*' OR page.event_type = name OR (name LIKE '%.*' AND starts_with(page.event_type, left(name, -1)))))
-  AND (e.channels IS NULL OR e.channels = '{}' OR e.channels && page.channels)`
+  AND (e.channels IS NULL OR e.channels = '{}' OR e.channels && page.channels)
+  AND (page.accepted_in IS NULL OR EXISTS (SELECT FROM handed_in i WHERE i.message_id = page.id AND e.id = ANY (i.endpoint_ids)))`
 
 // Which deliveries of the chosen messages: $3 is the status asked for. What was never attempted goes where the message is
-// subscribed to; what was attempted goes where it went, whatever the endpoint's filters are now.
+// subscribed to, unless another region attempts it; what was attempted goes where it went, whatever the endpoint's filters are now.
 const CANDIDATES = `
 WITH page AS (
-  SELECT id, app_id, event_type, channels, payload, deliver_at, cancelled_at, payload IS NOT NULL AND expires_at > now() AS sendable FROM message
+  SELECT id, app_id, event_type, channels, payload, deliver_at, cancelled_at, accepted_in, payload IS NOT NULL AND expires_at > now() AS sendable FROM message
   WHERE app_id = $1 AND id > $2 AND id < $4 AND ($5::text[] IS NULL OR event_type = ANY($5))
     AND ($8::text IS NULL OR channels @> ARRAY[$8::text])
   ORDER BY id LIMIT $6
@@ -37,6 +38,7 @@ LEFT JOIN LATERAL (
       WHEN 'all' THEN subscribed
       WHEN 'missing' THEN subscribed AND last.status IS NULL AND waiting.state IS NULL
         AND NOT EXISTS (SELECT FROM outbox o WHERE o.id = page.id)
+        AND NOT EXISTS (SELECT FROM handed_over h WHERE h.message_id = page.id AND e.id = ANY (h.endpoint_ids) AND h.state <> 'here')
       WHEN 'attempted' THEN last.status IS NOT NULL
       WHEN 'delivered' THEN last.status = 0
       WHEN 'waiting' THEN waiting.state IS NOT NULL

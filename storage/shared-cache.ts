@@ -33,7 +33,7 @@ export interface SharedCache {
 }
 
 /** Of the values' form: processes of another version of this program do not read ours. */
-const PREFIX = 'tidings:1'
+const PREFIX = 'tidings:2'
 /** Longer than a value lives, and than a write can come after its read. */
 const VERSION_LIFE_MS = 2 * LIMITS.sharedCacheLifeMs
 const RECONNECT_MAX_MS = 5000

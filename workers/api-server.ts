@@ -15,11 +15,13 @@ import { createMailboxes } from './mailboxes.ts'
 import type { Parts } from './parts.ts'
 import type { Crowding } from '../domain/crowding.ts'
 import { createFindFanOut } from './find-fan-out.ts'
+import { startRegional } from './regional.ts'
 import type { Schedule } from './schedule.ts'
 import type { Stack } from './stack.ts'
 import type { Tracing } from './tracing.ts'
 import { GROUP_LEASE_MS } from './group-starter.ts'
 import { createLaunchTask } from './tasks.ts'
+import { describeCopy } from './shared-configuration.ts'
 
 const DRAIN_MS = 2000
 const PROBE_TIMEOUT_MS = 2000
@@ -42,6 +44,7 @@ export async function startApiServer(
     pool,
     messages,
     configCache,
+    regions: config.regions,
     wakeMailbox,
     dispatcher: others.dispatcher,
     schedule: others.schedule,
@@ -59,7 +62,9 @@ export async function startApiServer(
     launchTask: createLaunchTask(parts),
     findFanOut: createFindFanOut(client),
     wakeMailbox,
+    regional: startRegional(parts, stack),
     readiness: readinessOf(parts),
+    ...(parts.copy === undefined ? {} : { details: { configuration: describeCopy(parts.copy) } }),
   })
   const server = createApiServer(api)
   if (config.metricsPort !== undefined) others.metrics.requests(server)
@@ -75,9 +80,9 @@ export async function startApiServer(
 }
 
 /** @returns what stops it */
-function startRenewal({ pool, cipher, log }: Parts): () => Promise<void> {
+function startRenewal({ pool, cipher, configuration, log }: Parts): () => Promise<void> {
   let stopped = false
-  const renewing = renewEncryption(pool, cipher, () => stopped).then(
+  const renewing = renewEncryption(pool, cipher, () => stopped, configuration).then(
     (values) => stopped || log.info({ values }, 'encryption.renewed'),
     (error: unknown) => log.error({ err: error }, 'encryption.renewal-failed'),
   )

@@ -8,16 +8,20 @@ import { createActivities } from '../activities/index.ts'
 import type { Load } from '../activities/load.ts'
 import { createPace } from '../activities/pace.ts'
 import type { RunMemory } from '../activities/run-memory.ts'
+import { LIMITS } from '../domain/limits.ts'
 import { writeGapMs } from '../domain/linger.ts'
 import type { Lane } from '../domain/names.ts'
+import { otherRegions } from '../domain/regions.ts'
 import { createHttpClient } from '../http/client.ts'
 import { createEndpointClient } from '../http/endpoint-client.ts'
 import { createEndpointHealth } from '../storage/endpoint-health.ts'
+import { readHandOverDepth } from '../storage/handed-over.ts'
 import { createRecorder } from '../storage/recorder.ts'
 import { createTokenBuckets } from '../storage/token-buckets.ts'
 import { startHealthSweep } from './health-sweep.ts'
 import type { Metrics } from './metrics.ts'
 import { createMailboxes } from './mailboxes.ts'
+import { createOpenWorkflows } from './open-workflows.ts'
 import type { Parts } from './parts.ts'
 import type { Stack } from './stack.ts'
 import { createWorkers } from './temporal.ts'
@@ -67,6 +71,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     ...parts,
     recorder,
     wakeMailbox: (wake) => mailboxes.wake(wake),
+    openWorkflows: createOpenWorkflows(client),
     ...startHealth(parts, options, stack),
     client: createEndpointClient(http, config.publicUrl === undefined ? LOCAL_NAME : new URL(config.publicUrl).hostname),
     runs: options.runs,
@@ -74,6 +79,8 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     retryTimeScale: config.retryTimeScale,
     requestTimeoutMs: config.requestTimeoutMs,
     partitions: config.partitions,
+    regions: config.regions,
+    onHandedOver: options.metrics.handedOver,
     priorityWeights: config.priorityWeights,
     laneRequests: config.laneRequests,
     laneSlots: config.laneSlots,
@@ -88,6 +95,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
   const workers = await createWorkers({
     ...options,
     laneSlots: config.laneSlots,
+    otherRegions: options.bundle === undefined ? [] : await handOverRegions(parts),
     connection,
     namespace: config.temporalNamespace,
     activities,
@@ -104,6 +112,13 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
   const failed = workers.ended.then(() => new Promise<never>(() => undefined))
   failed.catch(() => undefined)
   return { failed }
+}
+
+/** Regions that deliveries may wait for: the others, and those that have left the regions file since. */
+async function handOverRegions({ config, pool }: Parts): Promise<string[]> {
+  const named = config.regions === undefined ? [] : otherRegions(config.regions)
+  const left = (await readHandOverDepth(pool, LIMITS.queueDepthMax)).map(({ region }) => region)
+  return [...new Set([...named, ...left])]
 }
 
 /** What decides whether, and how fast, an endpoint is sent to. */

@@ -10,6 +10,8 @@ import type { MailboxWake } from '../storage/records.ts'
 export interface Mailboxes {
   /** Wakes a mailbox, starting its workflow where none runs. A wake that fails is made good by the sweep. */
   wake(wake: MailboxWake): void
+  /** The same, until it is done or has failed. */
+  wakeNow(wake: MailboxWake): Promise<void>
   stop(): Promise<void>
 }
 
@@ -47,10 +49,12 @@ export function createMailboxes(deps: { client: Client; pool: Pool; partitions: 
     }
   }
   const sweeping = deps.sweep ? sweep() : Promise.resolve()
+  const wakeNow = async (wake: MailboxWake) => {
+    await signal(wake).catch((error: unknown) => log.warn({ endpointId: wake.endpointId, err: error }, 'mailbox.not-woken'))
+  }
   return {
-    wake(wake) {
-      signal(wake).catch((error: unknown) => log.warn({ endpointId: wake.endpointId, err: error }, 'mailbox.not-woken'))
-    },
+    wake: (wake) => void wakeNow(wake),
+    wakeNow,
     async stop() {
       stop.abort()
       await sweeping

@@ -77,9 +77,9 @@ export function createAttemptMetrics(registry: Registry): AttemptMetrics {
   }
 }
 
-/** What a breaker or a rate has held back has a row. */
-function isFirst({ trigger, hadRow }: AttemptInput): boolean {
-  return trigger === TRIGGER_SCHEDULED && !hadRow
+/** What a breaker or a rate has held back has a row; what another region has handed over has waited for both regions. */
+function isFirst({ trigger, hadRow, message }: AttemptInput): boolean {
+  return trigger === TRIGGER_SCHEDULED && !hadRow && message.acceptedIn === undefined
 }
 
 function dueAtMs({ message }: AttemptInput): number {

@@ -3,6 +3,7 @@ import type { SlotUsage } from '../activities/request-slots.ts'
 import type { Lane } from '../domain/names.ts'
 import type { OutgoingClient } from '../http/client.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
+import type { ConfigCopy } from '../storage/config-copy.ts'
 import type { EndpointStates } from '../storage/endpoint-states.ts'
 import { readCounter, readGauge } from './metrics-read.ts'
 
@@ -53,6 +54,11 @@ export function exposeStates(registry: Registry, states: Pick<EndpointStates, 'a
     }
     for (const name of ['open', 'half-open', 'recovering', 'slow'] as const) add({ state: name }, counts[name])
   })
+}
+
+export function exposeCopy(registry: Registry, copy: Pick<ConfigCopy, 'ageMs'>): void {
+  const help = "How old this region's copy of the configuration is; +Inf where that is not known"
+  readGauge(registry, { name: 'tidings_config_copy_age_seconds', help }, (add) => add({}, copy.ageMs() / 1000))
 }
 
 export function exposeCache(registry: Registry, cache: Pick<ConfigCache, 'counts'>): void {

@@ -2,12 +2,12 @@ import type { Registry } from 'prom-client'
 import type { Logger } from 'pino'
 import { LIMITS } from '../domain/limits.ts'
 import type { Pool } from '../storage/pool.ts'
-import { readQueueDepth, type QueueDepth } from '../storage/queue-depth.ts'
+import { readQueueDepth } from '../storage/queue-depth.ts'
 import { readGauge } from './metrics-read.ts'
 
 /** What waits in Postgres, which every dispatcher sees alike: take one, not the sum. */
 export function exposeQueues(registry: Registry, { pool, log }: { pool: Pool; log: Logger }): void {
-  const depth = createDepthReader({ pool, log })
+  const depth = createDepthReader(() => readQueueDepth(pool, LIMITS.queueDepthMax), log)
   readGauge(
     registry,
     { name: 'tidings_queue_rows', help: 'Rows that wait: outbox; mailbox_due, mailbox_later of parked deliveries', labels: ['queue'] },
@@ -34,14 +34,14 @@ export function exposeQueues(registry: Registry, { pool, log }: { pool: Pool; lo
 }
 
 /** Reads at most once in `LIMITS.queueDepthEveryMs`. Where Postgres does not answer soon there is nothing to tell, not what was. */
-function createDepthReader({ pool, log }: { pool: Pool; log: Logger }): () => Promise<QueueDepth | undefined> {
+export function createDepthReader<T>(read: () => Promise<T>, log: Logger): () => Promise<T | undefined> {
   let readAtMs = -Infinity
-  let reading: Promise<QueueDepth | undefined> = Promise.resolve(undefined)
+  let reading: Promise<T | undefined> = Promise.resolve(undefined)
   return () => {
     const nowMs = Date.now()
     if (nowMs < readAtMs + LIMITS.queueDepthEveryMs) return reading
     readAtMs = nowMs
-    const read = readQueueDepth(pool, LIMITS.queueDepthMax).catch((error: unknown) => {
+    const found = read().catch((error: unknown) => {
       log.warn({ err: error }, 'metrics.queues-not-read')
       return undefined
     })
@@ -49,7 +49,7 @@ function createDepthReader({ pool, log }: { pool: Pool; log: Logger }): () => Pr
     const late = new Promise<undefined>((resolve) => {
       timer = setTimeout(() => resolve(undefined), LIMITS.queueDepthTimeoutMs)
     })
-    reading = Promise.race([read, late]).finally(() => clearTimeout(timer))
+    reading = Promise.race([found, late]).finally(() => clearTimeout(timer))
     return reading
   }
 }

@@ -3,10 +3,12 @@ import type { Logger } from 'pino'
 import { collectDefaultMetrics, Registry } from 'prom-client'
 import { RATE_LIMITED, type Admission } from '../activities/admission.ts'
 import type { AttemptWatch } from '../activities/attempt.ts'
+import type { HandOverDependencies } from '../activities/handing.ts'
 import type { SlotUsage } from '../activities/request-slots.ts'
 import type { Intake } from '../api/dependencies.ts'
 import type { Lane } from '../domain/names.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
+import type { ConfigCopy } from '../storage/config-copy.ts'
 import type { OutgoingClient } from '../http/client.ts'
 import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { EndpointStates } from '../storage/endpoint-states.ts'
@@ -14,10 +16,12 @@ import type { Pool } from '../storage/pool.ts'
 import { exposeAccepting, exposeRequests } from './metrics-api.ts'
 import { createAttemptMetrics } from './metrics-attempts.ts'
 import { createEndpointMetrics } from './metrics-endpoints.ts'
-import { exposeCache, exposeConnections, exposeEventLoop, exposeSlots, exposeStates } from './metrics-process.ts'
+import { exposeCache, exposeConnections, exposeCopy, exposeEventLoop, exposeSlots, exposeStates } from './metrics-process.ts'
 import { exposeDatabase, type StatementTimes } from './metrics-database.ts'
 import { exposeQueues } from './metrics-queues.ts'
 import { readCounter } from './metrics-read.ts'
+import { countHandedOver, exposeHandOvers } from './metrics-regions.ts'
+import { exposeStandbys } from './metrics-standbys.ts'
 
 /** What this process measures of itself, for Prometheus. Labels name the few busiest endpoints: there may be a million. */
 export interface Metrics {
@@ -35,6 +39,8 @@ export interface Metrics {
   accepting<T extends Intake>(intake: T): T
   /** Counts the requests of an API server. */
   requests(server: Server): void
+  /** Counts messages that were handed to other regions; undefined where there are none. */
+  readonly handedOver: HandOverDependencies['onHandedOver']
   /** Tells what waits in Postgres. */
   queues(): void
   /** The text that Prometheus reads. */
@@ -44,15 +50,22 @@ export interface Metrics {
 export interface MetricsDependencies {
   readonly states: EndpointStates
   readonly configCache: Pick<ConfigCache, 'counts'>
+  /** Absent where regions share no configuration. */
+  readonly copy?: Pick<ConfigCopy, 'ageMs'> | undefined
   readonly pool: Pool
   readonly log: Logger
+  /** Whether Postgres may have standbys in other regions. */
+  readonly standbys?: boolean
   /** Absent: statements are not timed. */
   readonly statements?: StatementTimes | undefined
   /** How many endpoints have labels of their own. */
   readonly endpoints: number
+  /** Names of other regions, where there are some. */
+  readonly otherRegions?: readonly string[]
 }
 
-export function createMetrics({ states, configCache, pool, log, statements, endpoints: max }: MetricsDependencies): Metrics {
+export function createMetrics(deps: MetricsDependencies): Metrics {
+  const { states, configCache, copy, pool, log, statements, standbys, endpoints: max, otherRegions = [] } = deps
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
   const attempts = createAttemptMetrics(registry)
@@ -67,6 +80,7 @@ export function createMetrics({ states, configCache, pool, log, statements, endp
   )
   exposeStates(registry, states)
   exposeCache(registry, configCache)
+  if (copy !== undefined) exposeCopy(registry, copy)
   exposeEventLoop(registry)
   exposeDatabase(registry, pool, statements)
   const count = (endpointId: string, reason: string) => {
@@ -105,7 +119,12 @@ export function createMetrics({ states, configCache, pool, log, statements, endp
     slots: (usage) => exposeSlots(registry, usage),
     accepting: (intake) => exposeAccepting(registry, intake),
     requests: (server) => exposeRequests(registry, server),
-    queues: () => exposeQueues(registry, { pool, log }),
+    handedOver: otherRegions.length === 0 ? undefined : countHandedOver(registry),
+    queues() {
+      exposeQueues(registry, { pool, log })
+      if (standbys === true) exposeStandbys(registry, { pool, log })
+      if (otherRegions.length > 0) exposeHandOvers(registry, { pool, log }, otherRegions)
+    },
     text: () => registry.metrics(),
   }
 }

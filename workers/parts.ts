@@ -6,15 +6,19 @@ import type { Config } from '../config/index.ts'
 import { createInHand, type InHand } from '../domain/in-hand.ts'
 import { createPrefetch, type Prefetch } from '../domain/prefetch.ts'
 import { createAddressGuard, type AddressGuard } from '../http/address-guard.ts'
+import { createRegionClient, type RegionClient } from '../http/region-client.ts'
 import { createResolve } from '../http/resolve.ts'
 import { createCipher, type Cipher } from '../storage/cipher.ts'
 import { createConfigCache, type ConfigCache } from '../storage/config-cache.ts'
+import type { ConfigCopy } from '../storage/config-copy.ts'
+import type { Configuration } from '../storage/configuration.ts'
 import { createEndpointStates, type EndpointStates } from '../storage/endpoint-states.ts'
 import { createMessageCache, type MessageCache } from '../storage/messages.ts'
 import { createOperationalEvents, type OperationalEvents } from '../storage/operational-events.ts'
 import { createPool, observeStatements, type ObserveStatement, type Pool } from '../storage/pool.ts'
 import { createRevocations, type Revocations } from '../storage/revocations.ts'
 import { createSharedCache } from '../storage/shared-cache.ts'
+import { connectConfiguration } from './shared-configuration.ts'
 import type { Stack } from './stack.ts'
 import { createClient } from './temporal.ts'
 import { createUtilisation } from './utilisation.ts'
@@ -33,6 +37,9 @@ export interface Parts {
   readonly pool: Pool
   readonly cipher: Cipher
   readonly configCache: ConfigCache
+  readonly configuration: Configuration
+  /** This region's copy of it; undefined where regions share none. */
+  readonly copy: ConfigCopy | undefined
   readonly states: EndpointStates
   readonly messages: MessageCache
   readonly hints: QueueHints
@@ -40,6 +47,8 @@ export interface Parts {
   readonly inHand: InHand
   readonly prefetch: Prefetch
   readonly guard: AddressGuard
+  /** Calls other regions; undefined where there are none. */
+  readonly regionClient: RegionClient | undefined
   readonly revocations: Revocations
   readonly connection: NativeConnection
   readonly client: Client
@@ -68,6 +77,7 @@ export async function connectParts(config: Config, log: Logger, stack: Stack, ob
     config: complete,
     pool,
     cipher,
+    ...connectConfiguration({ config, pool, log }, stack),
     states,
     configCache: createConfigCache({ pool, cipher, log, shared, maxBytes: config.cacheMaxBytes }),
     messages: createMessageCache(),
@@ -76,12 +86,20 @@ export async function connectParts(config: Config, log: Logger, stack: Stack, ob
     inHand: createInHand(),
     prefetch: createPrefetch(),
     guard: createGuard(config),
+    regionClient: startRegionClient(complete, stack),
     revocations: createRevocations(pool),
     connection,
     client: createClient(connection, config.temporalNamespace),
     utilisation: createUtilisation(),
     log,
   }
+}
+
+function startRegionClient({ regions, region, jwtSecret }: ServiceConfig, stack: Stack): RegionClient | undefined {
+  if (regions === undefined) return undefined
+  const client = createRegionClient({ secret: jwtSecret, own: region })
+  stack.push(() => client.close())
+  return client
 }
 
 function requireComplete(config: Config): ServiceConfig {

@@ -5,6 +5,7 @@ import type { Config } from '../config/index.ts'
 import { createCrowding, type Crowding } from '../domain/crowding.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Lane } from '../domain/names.ts'
+import { otherRegions } from '../domain/regions.ts'
 import { CONFIG_CHANNEL, ERASED_CHANNEL, EXPUNGED_CHANNEL, OPERATIONAL_CHANNEL } from '../storage/config-changes.ts'
 import { ENDPOINT_STATE_CHANNEL } from '../storage/endpoint-states.ts'
 import { listen } from '../storage/listener.ts'
@@ -24,6 +25,7 @@ import { serveMetrics } from './metrics-server.ts'
 import { connectParts, type Parts } from './parts.ts'
 import { createProcessHealth, type ProcessHealth } from './process-health.ts'
 import { createSchedule } from './schedule.ts'
+import { followConfiguration, type ConfigurationFollower } from './shared-configuration.ts'
 import { createStack, type Stack } from './stack.ts'
 import { createEndpointsOf } from './endpoints-of.ts'
 import { createPlanFanOut } from './plan-fan-out.ts'
@@ -78,7 +80,13 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const bundling = dispatches ? bundleWorkflows({ versioned: config.workerVersion !== undefined }) : undefined
   const statements = config.metricsPort === undefined ? undefined : createStatementTimes()
   const parts = await connectParts(config, log, stack, statements?.observe)
-  const metrics = createMetrics({ ...parts, statements, endpoints: config.metricsEndpoints })
+  const metrics = createMetrics({
+    ...parts,
+    statements,
+    standbys: config.regions !== undefined,
+    endpoints: config.metricsEndpoints,
+    otherRegions: otherRegionsOf(config),
+  })
   if (dispatches) metrics.queues()
   const health = createProcessHealth()
   await serveWhereAsked(config, metrics, health, stack)
@@ -99,12 +107,17 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   if (dispatches) startTasks(parts, stack)
   const schedule = createSchedule(parts, { sweep: dispatches })
   stack.push(() => schedule.stop())
-  listenForChanges(parts, dispatcher, stack)
+  const effects = followConfiguration(parts, stack)
+  listenForChanges(parts, { dispatcher, effects }, stack)
   await warmCache(parts)
   const url = roles.includes('api') ? await startApiServer(parts, { dispatcher, schedule, crowding, metrics, tracing }, stack) : undefined
   health.started()
   stack.push(() => Promise.resolve(health.stopping()))
   return { url, failed: workers?.failed ?? new Promise<never>(() => undefined), stop: () => stack.unwind() }
+}
+
+function otherRegionsOf({ regions }: Config): readonly string[] {
+  return regions === undefined ? [] : otherRegions(regions)
 }
 
 async function serveWhereAsked({ host, metricsPort }: Config, metrics: Metrics, health: ProcessHealth, stack: Stack): Promise<void> {
@@ -176,7 +189,12 @@ function startTasks(parts: Parts, stack: Stack): void {
   stack.push(() => sweep.stop())
 }
 
-function listenForChanges(parts: Parts, dispatcher: Dispatcher | undefined, stack: Stack): void {
+interface Listening {
+  readonly dispatcher: Dispatcher | undefined
+  readonly effects: ConfigurationFollower | undefined
+}
+
+function listenForChanges(parts: Parts, { dispatcher, effects }: Listening, stack: Stack): void {
   const { config, configCache, states, messages, hints, operational, revocations } = parts
   const channels = {
     [CONFIG_CHANNEL]: (appId: string) => {
@@ -190,6 +208,7 @@ function listenForChanges(parts: Parts, dispatcher: Dispatcher | undefined, stac
     [QUEUE_CHANNEL]: (hint: string) => hints.tell(readQueueHint(hint)),
     [TOKENS_CHANNEL]: () => revocations.changed(),
     ...(dispatcher === undefined ? {} : { [OUTBOX_CHANNEL]: () => dispatcher.wake() }),
+    ...effects?.channels,
   }
   const listener = listen(config.databaseUrl, channels, () => {
     configCache.forgetAll()
@@ -198,6 +217,7 @@ function listenForChanges(parts: Parts, dispatcher: Dispatcher | undefined, stac
     revocations.changed()
     messages.clear()
     dispatcher?.wake()
+    effects?.missed()
   })
   stack.push(() => listener.stop())
 }

@@ -18,6 +18,7 @@ const WORKFLOW_OF = {
   'message.broadcast': 'task',
   'dead-letter.redrive': 'task',
   'application.erase': 'task',
+  'deliveries.reconcile': 'task',
 } as const satisfies Record<TaskName, 'replay' | 'task'>
 
 export interface TaskDependencies {

@@ -6,7 +6,8 @@ import { DefaultLogger, type NativeConnection, Runtime, Worker, type WorkerOptio
 import type { Logger } from 'pino'
 import type { Activities } from '../activities/index.ts'
 import type { WorkerVersion } from '../config/temporal.ts'
-import { attachTaskQueue, deliverTaskQueue, FAN_OUT_TASK_QUEUE, type Lane } from '../domain/names.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { attachTaskQueue, deliverTaskQueue, FAN_OUT_TASK_QUEUE, handOverTaskQueue, type Lane } from '../domain/names.ts'
 import { leanWorkflowThreads } from './workflow-threads.ts'
 
 export const FAILURE_CONVERTER_PATH = fileURLToPath(new URL('../workflows/failure-converter.ts', import.meta.url))
@@ -92,6 +93,8 @@ export interface WorkerSetOptions {
   readonly partitions: readonly number[]
   /** Activities at a time of one delivery task queue. */
   readonly laneSlots: Readonly<Record<Lane, number>>
+  /** Names of the regions that deliveries may be handed to. */
+  readonly otherRegions: readonly string[]
   /** How long activities may go on after a shutdown. */
   readonly drainMs: number
 }
@@ -121,6 +124,16 @@ export async function createWorkers(options: WorkerSetOptions): Promise<WorkerSe
     // Of no version: it is this one process's, and a version may have a hundred task queues in all its time.
     const attached = { ...common, taskQueue: attachTaskQueue(options.processId), maxConcurrentActivityTaskExecutions: ATTACHED_ACTIVITIES }
     creating.push(Worker.create(attached))
+    for (const region of options.otherRegions) {
+      creating.push(
+        Worker.create({
+          ...versioned,
+          taskQueue: handOverTaskQueue(region),
+          maxConcurrentActivityTaskExecutions: LIMITS.handOversPerRegion,
+          maxConcurrentActivityTaskPolls: 1,
+        }),
+      )
+    }
   }
   for (const lane of options.lanes) {
     for (const partition of options.partitions) {

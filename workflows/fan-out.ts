@@ -12,6 +12,7 @@ import type { Activities } from '../activities/index.ts'
 import type { FanOutInput, FanOutResult, FirstAttemptsResult, PlannedEndpoint, Remaining } from '../domain/fan-out.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { attachTaskQueue, deliverTaskQueue, fanOutWorkflowId, partitionOf, type Lane } from '../domain/names.ts'
+import { handOverTo } from './hand-over.ts'
 
 // Timeouts and kills are retried by the policy; failed deliveries say themselves when they are due (nextRetryDelay).
 const RETRY = { initialInterval: '1s', backoffCoefficient: 1 } as const
@@ -43,10 +44,13 @@ export async function fanOut(input: FanOutInput): Promise<FanOutResult> {
       following.push(...chunk.map((endpoint) => followEndpoint(input, processId, endpoint)))
     }
   }
+  const handOver = (region: string) => {
+    following.push(handOverTo({ groupId: input.groupId, region }, (remaining) => follow('', remaining)))
+  }
   if (input.remaining === undefined) {
     let afterEndpointId: string | undefined
     do {
-      const slice = await firstAttempts(input, afterEndpointId)
+      const slice = await firstAttempts(input, afterEndpointId, handOver)
       state.delivered += slice.delivered
       const { now, later } = lookedAt(slice)
       if (later.length > 0) following.push(notHeldBack(input, later, slice.lookAtMs!).then((left) => follow(slice.processId, left)))
@@ -64,8 +68,15 @@ export async function fanOut(input: FanOutInput): Promise<FanOutResult> {
   return { messages: input.messageIds.length, deliveredAtFirst: state.delivered, continued: state.continued }
 }
 
-/** One slice of first attempts; waits where rows are not in this database yet (a region's replica that lags). */
-async function firstAttempts(input: FanOutInput, afterEndpointId: string | undefined): Promise<FirstAttemptsResult> {
+/**
+ * One slice of first attempts; waits where rows are not in this database yet (a region's replica that lags).
+ * @param handOver begins to hand over what is another region's, beside the first attempts
+ */
+async function firstAttempts(
+  input: FanOutInput,
+  afterEndpointId: string | undefined,
+  handOver: (region: string) => void,
+): Promise<FirstAttemptsResult> {
   const { groupId, messageIds, endpointId, trigger, retried, planned } = input
   if (planned !== undefined && afterEndpointId === undefined) {
     const { firstExecutionRunId } = workflowInfo()
@@ -75,6 +86,7 @@ async function firstAttempts(input: FanOutInput, afterEndpointId: string | undef
   let waitMs = ABSENT_FIRST_WAIT_MS
   for (;;) {
     const slice = await attemptFirst({ groupId, messageIds, endpointId, trigger, retried, afterEndpointId })
+    slice.elsewhere?.forEach(handOver)
     if (slice.planned !== undefined) {
       const results = await Promise.all(slice.planned.map((one) => deliverPlanned(input, one)))
       return { ...mergePlanned(results), processId: results[0]?.processId ?? slice.processId }

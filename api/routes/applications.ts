@@ -1,3 +1,4 @@
+import type { z } from 'zod'
 import { newId } from '../../domain/ids.ts'
 import {
   deleteApplication,
@@ -7,11 +8,15 @@ import {
   updateApplication,
   type Application,
   type ApplicationFields,
+  type NewApplication,
 } from '../../storage/applications.ts'
 import type { Queryable } from '../../storage/pool.ts'
+import type { ApplicationZones } from '../application-zones.ts'
 import { changeConfiguration, changedFields, type ChangeContext, type Changed } from '../change.ts'
+import { ElsewhereError } from '../elsewhere.ts'
 import { ApiError, ruleError } from '../errors.ts'
 import { flag, idsOf, orderedPage } from '../parameters.ts'
+import { requireResidency } from '../placement.ts'
 import { cursorOf, pageReply, readFlag, readPage } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { applicationIn, applicationList, applicationOut, applicationPatch, showApplication } from '../schemas/application.ts'
@@ -21,8 +26,32 @@ function conflict(): ApiError {
   return new ApiError('conflict', 'An application with this uid already exists')
 }
 
+/** As the body of a request gives them. */
+type GivenFields = z.output<typeof applicationIn>
+
+/**
+ * @throws {ValidationError} where there is no such zone
+ * @throws {ElsewhereError} where it is to be, or an application of this uid is, in another zone than this region's
+ */
+async function newApplication({ deps, caller }: ChangeContext, given: GivenFields): Promise<NewApplication> {
+  const { residency = null, ...fields } = given
+  requireResidency(deps, residency)
+  const other = fields.uid === null ? undefined : await deps.regional?.zones.elsewhere(caller.orgId, fields.uid)
+  if (other !== undefined) throw new ElsewhereError([other.zone])
+  return { ...fields, residency }
+}
+
+/**
+ * Residency is given once.
+ * @throws {ValidationError} where another one is given than the application has
+ */
+function requireSameResidency(current: Application, given: string | null | undefined): void {
+  if (given === undefined || given === current.residency) return
+  throw ruleError(['body', 'residency'], 'The residency of an application is set when it is created, and never changed')
+}
+
 /** Creates an application. @returns undefined where its uid is taken */
-export async function createApplication(context: ChangeContext, fields: ApplicationFields): Promise<Application | undefined> {
+export async function createApplication(context: ChangeContext, fields: NewApplication): Promise<Application | undefined> {
   return changeConfiguration(context, async (client, changed) => {
     const application = await insertApplication(client, newId('app'), context.caller.orgId, fields)
     if (application !== undefined) await changed({ operation: 'application.created', application, fields: Object.keys(fields).sort() })
@@ -38,19 +67,19 @@ export async function createApplication(context: ChangeContext, fields: Applicat
 export async function findOrCreateApplication(
   { deps, caller }: ChangeContext,
   pathName: string | undefined,
-  described: ApplicationFields | null | undefined,
+  described: GivenFields | null | undefined,
 ): Promise<Application> {
-  if (described === null || described === undefined) return applicationOf(deps.pool, caller, pathName)
-  const found = await findApplication(deps.pool, caller.orgId, nameOf(pathName))
+  if (described === null || described === undefined) return applicationOf(deps.configuration.reads, caller, pathName)
+  const found = await findApplication(deps.configuration.reads, caller.orgId, nameOf(pathName))
   if (found !== undefined) return found
   if (described.uid !== pathName) throw ruleError(['body', 'application', 'uid'], 'The uid must be the one in the path')
-  const created = await createApplication({ deps, caller }, described)
-  return created ?? applicationOf(deps.pool, caller, pathName)
+  const created = await createApplication({ deps, caller }, await newApplication({ deps, caller }, described))
+  return created ?? applicationOf(deps.configuration.reads, caller, pathName)
 }
 
 async function list({ deps, caller, query }: Call): Promise<Reply> {
   const page = readPage(query, { order: 'ascending', orderable: true, isCursor: cursorOf('app') })
-  const rows = await listApplications(deps.pool, caller.orgId, page)
+  const rows = await listApplications(deps.configuration.reads, caller.orgId, page)
   return { status: 200, json: pageReply(rows, (row) => row.id, showApplication) }
 }
 
@@ -58,17 +87,26 @@ async function create(call: Call<typeof applicationIn>): Promise<Reply> {
   const { deps, caller, query } = call
   const getIfExists = readFlag(query, 'get_if_exists', false)
   const fields = await call.body()
-  const created = await createApplication(call, fields)
+  const created = await createApplication(call, await newApplication(call, fields))
   if (created !== undefined) return { status: 201, json: showApplication(created) }
   if (!getIfExists) throw conflict()
-  return { status: 200, json: showApplication(await applicationOf(deps.pool, caller, fields.uid ?? '')) }
+  return { status: 200, json: showApplication(await applicationOf(deps.configuration.reads, caller, fields.uid ?? '')) }
 }
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
-  return { status: 200, json: showApplication(await applicationOf(deps.pool, caller, path['app_id'])) }
+  return { status: 200, json: showApplication(await applicationOf(deps.configuration.reads, caller, path['app_id'])) }
 }
 
-async function update(db: Queryable, changed: Changed, current: Application, fields: ApplicationFields): Promise<Application> {
+interface Update {
+  readonly db: Queryable
+  readonly changed: Changed
+  readonly zones: ApplicationZones | undefined
+}
+
+/** @throws {ApiError} 409 where the new uid is one of an application in another zone */
+async function update({ db, changed, zones }: Update, current: Application, fields: ApplicationFields): Promise<Application> {
+  const { uid } = fields
+  if (uid !== null && uid !== current.uid && (await zones?.elsewhere(current.orgId, uid)) !== undefined) throw conflict()
   const updated = await updateApplication(db, current.id, fields)
   await changed({ operation: 'application.updated', application: updated, fields: changedFields(current, updated) })
   return updated
@@ -76,24 +114,29 @@ async function update(db: Queryable, changed: Changed, current: Application, fie
 
 async function put(call: Call<typeof applicationIn>): Promise<Reply> {
   const { caller, path } = call
+  const zones = call.deps.regional?.zones
   const fields = await call.body()
   const updated = await changeConfiguration(call, async (client, changed) => {
     const current = await findApplication(client, caller.orgId, nameOf(path['app_id']), { forUpdate: true })
-    return current === undefined ? undefined : update(client, changed, current, fields)
+    if (current === undefined) return undefined
+    requireSameResidency(current, fields.residency)
+    return update({ db: client, changed, zones }, current, fields)
   })
   if (updated !== undefined) return { status: 200, json: showApplication(updated) }
-  const created = await createApplication(call, fields)
+  const created = await createApplication(call, await newApplication(call, fields))
   if (created === undefined) throw conflict()
   return { status: 201, json: showApplication(created) }
 }
 
 async function patch(call: Call<typeof applicationPatch>): Promise<Reply> {
   const { caller, path } = call
-  const changes = await call.body()
+  const zones = call.deps.regional?.zones
+  const { residency, ...changes } = await call.body()
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined)) as Partial<ApplicationFields>
   const updated = await changeConfiguration(call, async (client, changed) => {
     const current = await applicationOf(client, caller, path['app_id'], { forUpdate: true })
-    return update(client, changed, current, { ...current, ...set })
+    requireSameResidency(current, residency)
+    return update({ db: client, changed, zones }, current, { ...current, ...set })
   })
   return { status: 200, json: showApplication(updated) }
 }

@@ -2,7 +2,9 @@ import { expungeAttempt, findAttempt, listAttempts, type Attempt, type AttemptFi
 import { findMessages } from '../../storage/history/messages.ts'
 import { listAttemptedMessages, listDestinations, type DestinationStatus } from '../../storage/history/destinations.ts'
 import type { Application } from '../../storage/applications.ts'
+import { listHandings } from '../../storage/handed-over.ts'
 import { STATUS_SENDING } from '../../domain/outcome.ts'
+import type { ApiDependencies } from '../dependencies.ts'
 import { notFound } from '../errors.ts'
 import {
   flag,
@@ -25,6 +27,7 @@ import {
   endpointMessageList,
   messageEndpointList,
   showAttempt,
+  showHanding,
   showMessage,
   showState,
 } from '../schemas/message.ts'
@@ -45,7 +48,16 @@ async function listBy(call: Call, application: Application, scope: Pick<AttemptF
     const message = messages.get(row.messageId)
     return { ...showAttempt(row, { withContent }), ...(message === undefined ? {} : { msg: showMessage(message) }) }
   }
-  return { status: 200, json: pageReply(rows, (row) => row.id, show) }
+  const handedOver = scope.messageId === undefined ? undefined : await handedOverOf(deps, scope.messageId, scope.endpointId)
+  return { status: 200, json: { ...pageReply(rows, (row) => row.id, show), ...handedOver } }
+}
+
+/** Which of its deliveries other regions attempt. */
+async function handedOverOf({ config: { regions }, pool }: ApiDependencies, messageId: string, endpointId: string | undefined) {
+  if (regions === undefined) return undefined
+  const handings = await listHandings(pool, messageId)
+  const shown = handings.filter(({ endpointIds }) => endpointId === undefined || endpointIds.includes(endpointId))
+  return shown.length === 0 ? undefined : { handedOver: shown.map((one) => showHanding(one, regions)) }
 }
 
 async function byEndpoint(call: Call): Promise<Reply> {

@@ -12,14 +12,14 @@ async function list({ deps, caller, query }: Call): Promise<Reply> {
   const afterMs = readTime(query, 'after')
   const name = query.get('application')
   // By its id an application is found that is deleted, too: the log outlives it.
-  const appId = name === null || isId('app', name) ? (name ?? undefined) : (await applicationOf(deps.pool, caller, name)).id
+  const appId = name === null || isId('app', name) ? (name ?? undefined) : (await applicationOf(deps.configuration.reads, caller, name)).id
   const filter = {
     orgId: caller.orgId,
     appId,
     beforeId: beforeMs === undefined ? undefined : lowestIdAt('audit', beforeMs),
     afterId: afterMs === undefined ? undefined : lowestIdAt('audit', afterMs),
   }
-  const rows = await listAuditEntries(deps.pool, filter, page)
+  const rows = await listAuditEntries(deps.configuration.reads, filter, page)
   return { status: 200, json: pageReply(rows, (row) => row.id, showAuditEntry) }
 }
 

@@ -1,5 +1,6 @@
 import { findTask, listTasks, TASK_NAMES, TASK_STATUSES } from '../../storage/background-tasks.ts'
 import type { Caller } from '../auth.ts'
+import { ElsewhereError } from '../elsewhere.ts'
 import { notFound } from '../errors.ts'
 import { idsOf, orderedPage } from '../parameters.ts'
 import { cursorOf, pageReply, readChoice, readPage } from '../query.ts'
@@ -21,8 +22,11 @@ async function list({ deps, caller, query }: Call): Promise<Reply> {
 async function get({ deps, caller, path }: Call): Promise<Reply> {
   const id = path['task_id'] ?? ''
   const task = cursorOf('qtask')(id) ? await findTask(deps.pool, id, scopeOf(caller)) : undefined
-  if (task === undefined) throw notFound()
-  return { status: 200, json: showBackgroundTask(task) }
+  if (task !== undefined) return { status: 200, json: showBackgroundTask(task) }
+  // It may be one of an application that this region does not hold.
+  const [first, ...more] = (await deps.regional?.zones.otherZones(caller.orgId)) ?? []
+  if (first === undefined) throw notFound()
+  throw new ElsewhereError([first, ...more])
 }
 
 export const backgroundTaskRoutes: RouteTable = {

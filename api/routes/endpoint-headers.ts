@@ -19,7 +19,7 @@ async function change<Body extends typeof endpointHeadersIn | typeof endpointHea
   { deps, caller, path, body }: Call<Body>,
   next: (current: Headers, input: z.output<Body>['headers']) => Headers,
 ): Promise<Reply> {
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const application = await applicationOf(deps.configuration.reads, caller, path['app_id'])
   const input = await body()
   await changeConfiguration({ deps, caller }, async (client, changed) => {
     const endpoint = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
@@ -33,9 +33,9 @@ async function change<Body extends typeof endpointHeadersIn | typeof endpointHea
 }
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
-  return { status: 200, json: showHeaders(await readHeaders(deps, deps.pool, endpoint.id)) }
+  const application = await applicationOf(deps.configuration.reads, caller, path['app_id'])
+  const endpoint = await endpointOf(deps.configuration.reads, application, path['endpoint_id'])
+  return { status: 200, json: showHeaders(await readHeaders(deps, deps.configuration.reads, endpoint.id)) }
 }
 
 async function put(call: Call<typeof endpointHeadersIn>): Promise<Reply> {

@@ -1,5 +1,5 @@
 import { readHealth } from '../../storage/endpoint-windows.ts'
-import { forceClose, readEndpointState } from '../../storage/endpoint-state.ts'
+import { readEndpointState } from '../../storage/endpoint-state.ts'
 import { changeConfiguration } from '../change.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
@@ -19,13 +19,13 @@ async function get({ deps, caller, path }: Call): Promise<Reply> {
 async function close(call: Call): Promise<Reply> {
   const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const { endpointId, closed } = await changeConfiguration(call, async (client, changed) => {
+  const endpointId = await changeConfiguration(call, async (client, changed, effect) => {
     const endpoint = await endpointOf(client, application, path['endpoint_id'])
-    const done = await forceClose(client, endpoint.id, deps.config.endpointHealth.ramp.start)
+    const rate = deps.config.endpointHealth.ramp.start
+    const done = await effect({ kind: 'breaker-closed', endpointId: endpoint.id, rate })
     if (done) await changed({ operation: 'endpoint.breaker.force-closed', application, endpoint })
-    return { endpointId: endpoint.id, closed: done }
+    return endpoint.id
   })
-  if (closed) deps.wakeMailbox({ endpointId, wakeAtMs: Date.now() })
   return healthOf(deps, endpointId)
 }
 

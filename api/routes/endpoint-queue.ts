@@ -1,5 +1,5 @@
 import { readQueueState, skipQueued } from '../../storage/mailbox-queue.ts'
-import { changeConfiguration } from '../change.ts'
+import { changeMessageData } from '../change.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { queueOut, showQueue, skippedOut } from '../schemas/endpoint-queue.ts'
 import { applicationOf, endpointOf } from '../scope.ts'
@@ -14,7 +14,7 @@ async function get({ deps, caller, path }: Call): Promise<Reply> {
 async function skipSome(call: Call, which: 'head' | 'all'): Promise<Reply> {
   const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const { skipped, endpointId } = await changeConfiguration(call, async (client, changed) => {
+  const { skipped, endpointId } = await changeMessageData(call, async (client, changed) => {
     const endpoint = await endpointOf(client, application, path['endpoint_id'])
     const count = await skipQueued(client, endpoint.id, which)
     if (count > 0)

@@ -8,9 +8,9 @@ import { newSecret, secretOut, secretRotateIn } from '../schemas/secret.ts'
 import { applicationOf, endpointOf } from '../scope.ts'
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
-  const stored = await readCurrentSecret(deps.pool, endpoint.id)
+  const application = await applicationOf(deps.configuration.reads, caller, path['app_id'])
+  const endpoint = await endpointOf(deps.configuration.reads, application, path['endpoint_id'])
+  const stored = await readCurrentSecret(deps.configuration.reads, endpoint.id)
   if (stored === undefined) throw notFound()
   return { status: 200, json: { key: readableSecret(deps.cipher.decrypt(stored)) } }
 }
@@ -18,7 +18,7 @@ async function get({ deps, caller, path }: Call): Promise<Reply> {
 // Answers with the new secret: the Python client reads a body here, and the others ignore it.
 async function rotate(call: Call<typeof secretRotateIn>): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const application = await applicationOf(deps.configuration.reads, caller, path['app_id'])
   const input = await call.body()
   const secret = input.key ?? newSecret()
   await changeConfiguration(call, async (client, changed) => {

@@ -1,8 +1,10 @@
+import type { z } from 'zod'
 import type { OAuth2Settings } from '../../domain/endpoint-access.ts'
 import { newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { MANAGEMENT_ORGANISATION } from '../../domain/operational.ts'
 import { isSameWay } from '../../domain/ordering.ts'
+import { NEAREST_REGION } from '../../domain/regions.ts'
 import { isWildcard } from '../../domain/routing.ts'
 import type { Application } from '../../storage/applications.ts'
 import { insertSecret } from '../../storage/endpoint-secrets.ts'
@@ -17,13 +19,12 @@ import {
   type EndpointFields,
 } from '../../storage/endpoints.ts'
 import { missingEventTypes } from '../../storage/event-types.ts'
-import { beginAnew } from '../../storage/endpoint-state.ts'
-import { makeQueueDue } from '../../storage/mailbox-queue.ts'
 import type { Queryable } from '../../storage/pool.ts'
-import { changeConfiguration, changedFields, type Changed } from '../change.ts'
+import { changeConfiguration, changedFields, type Changed, type Effect } from '../change.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { ApiError, ruleError } from '../errors.ts'
 import { idsOf, orderedPage } from '../parameters.ts'
+import { placeEndpoint } from '../placement.ts'
 import { cursorOf, pageReply, readPage } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import {
@@ -113,46 +114,36 @@ async function tellUpdate(changed: Changed, application: Application, before: En
   await changed({ operation, application, endpoint: after, fields: ['disabled'] })
 }
 
-interface Updated {
-  readonly before: Endpoint
-  readonly after: Endpoint
-  /** Whether what waited for its breaker may go, because it has another URL. */
-  readonly released: boolean
-}
-
 async function update(
-  { deps, application, changed }: { deps: ApiDependencies; application: Application; changed: Changed },
+  { deps, application, changed, effect }: { deps: ApiDependencies; application: Application; changed: Changed; effect: Effect },
   client: Queryable,
   before: Endpoint,
   fields: EndpointFields,
-): Promise<Updated> {
+): Promise<Endpoint> {
   const after = await updateEndpoint(client, before.id, fields)
-  const released = before.url !== after.url && (await beginAnew(client, after.id, deps.config.endpointHealth.ramp.start))
+  const endpointId = after.id
+  if (before.url !== after.url) await effect({ kind: 'endpoint-anew', endpointId, rate: deps.config.endpointHealth.ramp.start })
   await tellUpdate(changed, application, before, after)
-  return { before, after, released }
-}
-
-/** What waits goes on in the way that the endpoint has now, though its mailbox sleeps until the time that it had in the other. */
-async function wakeQueue(deps: ApiDependencies, { before, after, released }: Updated): Promise<void> {
-  const moved = !isSameWay(before, after) && (await makeQueueDue(deps.pool, after.id))
-  if (!moved && !released) return
-  deps.wakeMailbox({ endpointId: after.id, wakeAtMs: Date.now() })
+  // What waits goes on in the way that the endpoint has now, though its mailbox sleeps until the time that it had in the other.
+  if (!isSameWay(before, after)) await effect({ kind: 'queue-due', endpointId })
+  return after
 }
 
 async function list({ deps, caller, path, query }: Call): Promise<Reply> {
   const page = readPage(query, { order: 'descending', orderable: true, isCursor: cursorOf('ep') })
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const rows = await listEndpoints(deps.pool, application.id, page)
+  const application = await applicationOf(deps.configuration.reads, caller, path['app_id'])
+  const rows = await listEndpoints(deps.configuration.reads, application.id, page)
   return { status: 200, json: pageReply(rows, (row) => row.id, showEndpoint) }
 }
 
 async function create(call: Call<typeof endpointIn>): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const application = await applicationOf(deps.configuration.reads, caller, path['app_id'])
   const { secret, headers, ...input } = await call.body()
   requireAllowedUrls(deps, input)
-  await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
-  const fields = endpointFields(input, deps.cipher)
+  await requireEventTypes(deps.configuration.reads, caller.orgId, input.eventTypes)
+  const region = await placeEndpoint(deps, application, input.region, input.url)
+  const fields = { ...endpointFields(input, deps.cipher), region }
   requireTls(fields)
   requireBatchable(fields)
   const endpoint = await createEndpoint(call, application, { fields, secret: secret ?? newSecret(), headers: headers ?? {} })
@@ -160,51 +151,61 @@ async function create(call: Call<typeof endpointIn>): Promise<Reply> {
 }
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
-  return { status: 200, json: showEndpoint(await endpointOf(deps.pool, application, path['endpoint_id'])) }
+  const application = await applicationOf(deps.configuration.reads, caller, path['app_id'])
+  return { status: 200, json: showEndpoint(await endpointOf(deps.configuration.reads, application, path['endpoint_id'])) }
 }
 
 async function put(call: Call<typeof endpointUpdate>): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const application = await applicationOf(deps.configuration.reads, caller, path['app_id'])
   const input = await call.body()
   requireAllowedUrls(deps, input)
-  await requireEventTypes(deps.pool, caller.orgId, input.eventTypes)
-  const fields = endpointFields(input, deps.cipher)
+  await requireEventTypes(deps.configuration.reads, caller.orgId, input.eventTypes)
+  const region = await placeEndpoint(deps, application, input.region, input.url)
+  const fields = { ...endpointFields(input, deps.cipher), region }
   requireTls(fields)
   requireBatchable(fields)
-  const updated = await changeConfiguration(call, async (client, changed) => {
+  const updated = await changeConfiguration(call, async (client, changed, effect) => {
     const before = await findEndpoint(client, application.id, nameOf(path['endpoint_id']), { forUpdate: true })
     if (before === undefined) return undefined
-    return update({ deps, application, changed }, client, before, fields)
+    return update({ deps, application, changed, effect }, client, before, fields)
   })
-  if (updated !== undefined) {
-    await wakeQueue(deps, updated)
-    return { status: 200, json: showEndpoint(updated.after) }
-  }
+  if (updated !== undefined) return { status: 200, json: showEndpoint(updated) }
   return { status: 201, json: showEndpoint(await createEndpoint(call, application, { fields, secret: newSecret(), headers: {} })) }
+}
+
+/** The region that a patch gives the endpoint: undefined where it says nothing of it. */
+async function patchedRegion(
+  { deps, path }: Pick<Call, 'deps' | 'path'>,
+  application: Application,
+  { region, url }: z.output<typeof endpointPatch>,
+): Promise<string | null | undefined> {
+  if (region === undefined) return undefined
+  const measured =
+    url ?? (region === NEAREST_REGION ? (await endpointOf(deps.configuration.reads, application, path['endpoint_id'])).url : '')
+  return placeEndpoint(deps, application, region, measured)
 }
 
 async function patch(call: Call<typeof endpointPatch>): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const changes = await call.body()
-  requireAllowedUrls(deps, changes)
-  await requireEventTypes(deps.pool, caller.orgId, changes.eventTypes)
-  const updated = await changeConfiguration(call, async (client, changed) => {
+  const application = await applicationOf(deps.configuration.reads, caller, path['app_id'])
+  const given = await call.body()
+  requireAllowedUrls(deps, given)
+  const changes = { ...given, region: await patchedRegion(call, application, given) }
+  await requireEventTypes(deps.configuration.reads, caller.orgId, changes.eventTypes)
+  const updated = await changeConfiguration(call, async (client, changed, effect) => {
     const before = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
     const fields = patchedEndpoint(before, changes, deps.cipher)
     requireTls(fields)
     requireBatchable(fields)
-    return update({ deps, application, changed }, client, before, fields)
+    return update({ deps, application, changed, effect }, client, before, fields)
   })
-  await wakeQueue(deps, updated)
-  return { status: 200, json: showEndpoint(updated.after) }
+  return { status: 200, json: showEndpoint(updated) }
 }
 
 async function remove(call: Call): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const application = await applicationOf(deps.configuration.reads, caller, path['app_id'])
   await changeConfiguration(call, async (client, changed) => {
     const endpoint = await endpointOf(client, application, path['endpoint_id'], { forUpdate: true })
     await deleteEndpoint(client, endpoint.id)

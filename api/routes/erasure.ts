@@ -1,6 +1,7 @@
 import { newId } from '../../domain/ids.ts'
 import { deleteApplication, findErasableApplication } from '../../storage/applications.ts'
-import { insertTask } from '../../storage/background-tasks.ts'
+import { findTask } from '../../storage/background-tasks.ts'
+import { readEndpointIds } from '../../storage/endpoints.ts'
 import { changeConfiguration } from '../change.ts'
 import { notFound } from '../errors.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
@@ -10,18 +11,20 @@ import { nameOf } from '../scope.ts'
 /** Deletes an application at once, and its data in the background. */
 async function erase(call: Call): Promise<Reply> {
   const { deps, caller, path } = call
-  const { task, request } = await changeConfiguration(call, async (client, changed) => {
+  const id = newId('qtask')
+  await changeConfiguration(call, async (client, changed, effect) => {
     const application = await findErasableApplication(client, caller.orgId, nameOf(path['app_id']))
     if (application === undefined) throw notFound()
+    // A region finds by its endpoints what it has of it, also when another has erased its configuration.
+    const known = deps.configuration.shared ? { endpointIds: await readEndpointIds(client, application.id) } : {}
+    const input = { applicationId: application.id, ...known }
     await deleteApplication(client, application.id)
-    const input = { applicationId: application.id }
-    const request = { id: newId('qtask'), orgId: caller.orgId, appId: application.id, task: 'application.erase', input } as const
     // The uid is part of what is erased.
     await changed({ operation: 'application.erased', application: { id: application.id, uid: null } })
-    return { request, task: await insertTask(client, request) }
+    await effect({ kind: 'application-erased', task: { id, orgId: caller.orgId, appId: application.id, task: 'application.erase', input } })
   })
-  await deps.launchTask(request)
-  return { status: 202, json: showStarted(task) }
+  const task = await findTask(deps.pool, id, { orgId: caller.orgId })
+  return { status: 202, json: showStarted(task ?? { id, status: 'running', task: 'application.erase', updatedAt: new Date() }) }
 }
 
 export const erasureRoutes: RouteTable = {

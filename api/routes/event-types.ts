@@ -39,7 +39,7 @@ async function list({ deps, caller, query }: Call): Promise<Reply> {
   const page = readPage(query, { order: 'ascending', orderable: true, isCursor: (text) => NAME_PATTERN.test(text) })
   const filter = { includeArchived: readFlag(query, 'include_archived', false), featureFlags: caller.featureFlags }
   const withContent = readFlag(query, 'with_content', false)
-  const rows = await listEventTypes(deps.pool, caller.orgId, filter, page)
+  const rows = await listEventTypes(deps.configuration.reads, caller.orgId, filter, page)
   return {
     status: 200,
     json: pageReply(
@@ -80,7 +80,7 @@ async function create(call: Call<typeof eventTypeIn>): Promise<Reply> {
 }
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
-  const eventType = await findEventType(deps.pool, caller.orgId, nameIn(path))
+  const eventType = await findEventType(deps.configuration.reads, caller.orgId, nameIn(path))
   if (eventType === undefined) throw notFound()
   const hidden = caller.featureFlags !== undefined && eventType.featureFlag !== null && !caller.featureFlags.includes(eventType.featureFlag)
   if (hidden) throw notFound()

@@ -35,8 +35,8 @@ function operational<Body extends z.ZodType>(handle: Handler<Body>): Handler<Bod
 async function ensureApplication(call: Call): Promise<void> {
   const { deps, caller } = asManagement(call, () => call.body())
   const uid = call.caller.orgId
-  if ((await findApplication(deps.pool, caller.orgId, uid)) !== undefined) return
-  await createApplication({ deps, caller }, { uid, name: 'Operational webhooks', throttleRate: null, metadata: {} })
+  if ((await findApplication(deps.configuration.reads, caller.orgId, uid)) !== undefined) return
+  await createApplication({ deps, caller }, { uid, name: 'Operational webhooks', throttleRate: null, metadata: {}, residency: null })
 }
 
 type EndpointJson = ReturnType<typeof showEndpoint>
@@ -50,7 +50,7 @@ const shown = ({ status, json }: Reply): Reply => ({ status, json: pick(json as 
 
 async function list(call: Call): Promise<Reply> {
   const { deps, caller } = call
-  const application = await findApplication(deps.pool, MANAGEMENT_ORGANISATION, caller.orgId)
+  const application = await findApplication(deps.configuration.reads, MANAGEMENT_ORGANISATION, caller.orgId)
   if (application === undefined) return { status: 200, json: pageReply({ rows: [], done: true }, String, String) }
   const { status, json } = await endpointHandlers.list(asManagement(call, () => call.body()))
   const page = json as { readonly data: readonly EndpointJson[] }

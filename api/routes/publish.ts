@@ -8,14 +8,16 @@ import { DEFAULT_PRIORITY } from '../../domain/priority.ts'
 import { isTraceparent } from '../../domain/trace.ts'
 import type { StoredMessage } from '../../storage/history/messages.ts'
 import type { Authenticate, Caller } from '../auth.ts'
-import { readBody, readJson } from '../body.ts'
+import { parseJson, readBody } from '../body.ts'
 import { isCloudEvent, readCloudEvent, type PublishedCloudEvent } from '../cloud-events.ts'
 import type { ApiDependencies } from '../dependencies.ts'
+import { ElsewhereError } from '../elsewhere.ts'
 import { notFound } from '../errors.ts'
 import { idempotencyKeyOf, type Idempotency } from '../idempotency.ts'
 import { flag } from '../parameters.ts'
 import { readFlag } from '../query.ts'
 import { sendText } from '../reply.ts'
+import type { Residency } from '../residency.ts'
 import type { Operation } from '../routing.ts'
 import { messageIn, messageJson, messageOut, payloadJson } from '../schemas/message.ts'
 import { parseBody } from '../schemas/parse.ts'
@@ -30,39 +32,58 @@ function wantsContent(url: string): boolean {
   return start < 0 || readFlag(new URLSearchParams(url.slice(start + 1)), 'with_content', true)
 }
 
+interface PublishParts {
+  readonly authenticate: Authenticate
+  readonly idempotency: Idempotency
+  readonly residency: Residency | undefined
+}
+
 /**
  * `POST /app/{app}/msg`: the hot path. Its only I/O is the intake's group commit; tokens and applications come from
  * memory, and the payload is parsed and written once. 202 follows the commit.
  */
-export function createPublish(deps: ApiDependencies, authenticate: Authenticate, idempotency: Idempotency) {
+export function createPublish(deps: ApiDependencies, { authenticate, idempotency, residency }: PublishParts) {
+  const parts = { ...deps, residency }
   return async (request: Request<{ app_id: string }>, response: Response): Promise<void> => {
     const known = authenticate(request, response)
     const caller = known instanceof Promise ? await known : known
     requireOrganisation(caller)
     const withContent = wantsContent(request.url)
     const idempotencyKey = idempotencyKeyOf(request)
-    const publish = () => publishOne(deps, caller, request, { withContent, idempotencyKey })
-    if (idempotencyKey === undefined) {
-      sendText(response, 202, await publish())
-      return
+    const body = readBody(request)
+    const publish = () => publishOne(parts, { caller, request, body }, { withContent, idempotencyKey })
+    try {
+      if (idempotencyKey === undefined) return sendText(response, 202, await publish())
+      const show = (first: StoredMessage) => messageJson(first, withContent ? payloadJson(first.payload) : '{}')
+      sendText(response, 202, await idempotency.publishOnce(idempotencyKey, publish, show))
+    } catch (error) {
+      if (!(error instanceof ElsewhereError) || residency === undefined) throw error
+      await residency.passOn(request, response, error.zones, await body)
     }
-    const show = (first: StoredMessage) => messageJson(first, withContent ? payloadJson(first.payload) : '{}')
-    sendText(response, 202, await idempotency.publishOnce(idempotencyKey, publish, show))
   }
 }
 
-/** @returns the answer, once the message is committed */
+interface Published {
+  readonly caller: Caller
+  readonly request: Request<{ app_id: string }>
+  readonly body: Promise<Buffer>
+}
+
+/**
+ * @returns the answer, once the message is committed
+ * @throws {ElsewhereError} before anything is stored
+ */
 async function publishOne(
-  deps: ApiDependencies,
-  caller: Caller,
-  request: Request<{ app_id: string }>,
+  deps: ApiDependencies & Pick<PublishParts, 'residency'>,
+  { caller, request, body }: Published,
   { withContent, idempotencyKey }: { withContent: boolean; idempotencyKey: string | undefined },
 ): Promise<string> {
   const appName = request.params.app_id
-  const reading = isCloudEvent(request.headers) ? readBody(request) : readJson(request)
-  const [application, body] = await Promise.all([cachedApplicationOf(deps, caller, appName), reading])
-  const event = body instanceof Buffer ? readCloudEvent(request.headers, body) : undefined
-  const input = parseBody(messageIn, event === undefined ? body : event.body)
+  const [application, raw] = await Promise.all([cachedApplicationOf(deps, caller, appName), body])
+  const zone = application === undefined ? await deps.residency?.zoneOf(caller, appName) : undefined
+  if (zone !== undefined) throw new ElsewhereError([zone])
+  const event = isCloudEvent(request.headers) ? readCloudEvent(request.headers, raw) : undefined
+  const input = parseBody(messageIn, event === undefined ? parseJson(raw) : event.body)
   if (application === undefined && !input.application) throw notFound()
   const appId = application?.id ?? (await findOrCreateApplication({ deps, caller }, appName, input.application)).id
   const message = newMessageOf(input, appId, { idempotencyKey, event, traceparent: traceparentOf(deps, request) })

@@ -16,7 +16,7 @@ const endOf = (body: z.output<typeof tokenExpireIn>): number => Date.now() + (bo
 
 async function expireAll(call: Call<typeof tokenExpireIn>): Promise<Reply> {
   const { deps, caller, path } = call
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
+  const application = await applicationOf(deps.configuration.reads, caller, path['app_id'])
   const endMs = endOf(await call.body())
   await changeConfiguration(call, async (client, changed) => {
     await expireApplication(client, caller.orgId, application.id, endMs)

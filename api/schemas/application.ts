@@ -1,10 +1,13 @@
 import { z } from 'zod'
 import type { Application } from '../../storage/applications.ts'
-import { freeText, metadata, throttleRate, uid } from './names.ts'
+import { freeText, metadata, regionName, throttleRate, uid } from './names.ts'
 import { aliased } from './parse.ts'
 import { listOf, shownId, shownMetadata, shownName, shownRate, shownTime } from './replies.ts'
 
 const applicationName = freeText(1)
+const residency = regionName.meta({
+  description: 'A zone of the regions file: nothing of the application is kept outside of it. Set at creation and never changed',
+})
 
 /** What older clients call the fields. */
 const ALIASES = { rateLimit: 'throttleRate' } as const
@@ -16,6 +19,7 @@ export const applicationIn = aliased(
     name: applicationName,
     throttleRate: throttleRate.nullish().default(null),
     metadata: metadata.default({}).meta({ default: {} }),
+    residency: residency.nullish(),
   }),
 ).meta({ id: 'ApplicationIn' })
 
@@ -27,6 +31,7 @@ export const applicationPatch = aliased(
     name: applicationName.optional(),
     throttleRate: throttleRate.nullable().optional(),
     metadata: metadata.optional(),
+    residency: residency.nullable().optional(),
   }),
 ).meta({ id: 'ApplicationPatch' })
 
@@ -38,6 +43,7 @@ export const applicationOut = z
     throttleRate: shownRate.nullable(),
     rateLimit: shownRate.nullable(),
     metadata: shownMetadata,
+    residency: residency.optional(),
     createdAt: shownTime,
     updatedAt: shownTime,
   })
@@ -52,6 +58,7 @@ export function showApplication(application: Application): z.output<typeof appli
     throttleRate: application.throttleRate,
     rateLimit: application.throttleRate,
     metadata: application.metadata,
+    ...(application.residency === null ? {} : { residency: application.residency }),
     createdAt: application.createdAt.toISOString(),
     updatedAt: application.updatedAt.toISOString(),
   }

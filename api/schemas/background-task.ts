@@ -40,7 +40,7 @@ export const bulkReplayIn = z
   .meta({ id: 'BulkReplayIn' })
 
 /** A task as the request that started it is answered. */
-export function showStarted(one: BackgroundTask) {
+export function showStarted(one: Pick<BackgroundTask, 'id' | 'status' | 'task' | 'updatedAt'>) {
   return { id: one.id, status: one.status, task: one.task, updatedAt: one.updatedAt.toISOString() }
 }
 

@@ -8,7 +8,7 @@ import type { Cipher } from '../../storage/cipher.ts'
 import { compileFilter, FilterError } from '../../storage/payload-filter.ts'
 import { accessFields, accessPatchFields, showAccess, shownAccessFields, sealedAccess } from './endpoint-access.ts'
 import { customHeaders } from './headers.ts'
-import { CONTROL, eventTypePatterns, isClean, metadata, names, positiveU16, text, throttleRate, uid } from './names.ts'
+import { CONTROL, eventTypePatterns, isClean, metadata, names, positiveU16, regionName, text, throttleRate, uid } from './names.ts'
 import { aliased } from './parse.ts'
 import {
   listOf,
@@ -68,6 +68,10 @@ const format = z.enum(CLOUD_EVENT_FORMATS).meta({ description: 'CloudEvents 1.0 
 const ordering = z.enum(ORDERINGS)
 const priority = z.enum(PRIORITIES)
 const circuitBreaker = z.boolean().meta({ description: 'Whether requests are held back while most of them fail' })
+const region = regionName.meta({
+  description:
+    'The region that delivers to it, or `nearest` for the one that connects to it fastest; absent: the region that accepts a message',
+})
 const batching = z
   .object({
     maxEvents: z.int().min(1).max(LIMITS.batchingMaxEvents),
@@ -94,6 +98,7 @@ const fields = {
   circuitBreaker: circuitBreaker.default(true),
   batching: batching.nullish().default(null),
   format: format.nullish().default(null),
+  region: region.nullish().default(null),
   ...accessFields,
 }
 
@@ -124,6 +129,7 @@ export const endpointPatch = aliased(
     circuitBreaker: circuitBreaker.optional(),
     batching: batching.nullable().optional(),
     format: format.nullable().optional(),
+    region: region.nullable().optional(),
     ...accessPatchFields,
   }),
 ).meta({ id: 'EndpointPatch' })
@@ -157,6 +163,7 @@ export const endpointOut = z
     circuitBreaker,
     batching: batching.nullable(),
     format: format.nullable(),
+    region: regionName.optional(),
     ...shownAccessFields,
   })
   .meta({ id: 'EndpointOut' })
@@ -223,6 +230,7 @@ export function showEndpoint(endpoint: Endpoint) {
     circuitBreaker: endpoint.circuitBreaker,
     batching: endpoint.batching,
     format: endpoint.format,
+    ...(endpoint.region === null ? {} : { region: endpoint.region }),
     ...showAccess(endpoint),
   }
 }

@@ -1,7 +1,13 @@
 import { z } from 'zod'
 
 /** What errors are answered with (`failures.ts`). */
-export const httpErrorOut = z.object({ code: z.string(), detail: z.string() }).meta({ id: 'HttpErrorOut' })
+export const httpErrorOut = z
+  .object({
+    code: z.string(),
+    detail: z.string(),
+    home: z.string().optional().meta({ description: 'With 421: the URL of the region that keeps the application' }),
+  })
+  .meta({ id: 'HttpErrorOut' })
 
 const validationErrorItem = z
   .object({

@@ -1,6 +1,8 @@
 import { z } from 'zod'
 import { LIMITS } from '../../domain/limits.ts'
 import { DEFAULT_PRIORITY, PRIORITIES } from '../../domain/priority.ts'
+import type { Regions } from '../../domain/regions.ts'
+import type { Handing } from '../../storage/handed-over.ts'
 import type { Attempt } from '../../storage/history/attempts.ts'
 import type { DeadLetter } from '../../storage/history/dead-letters.ts'
 import type { DeliveryState } from '../../storage/history/destinations.ts'
@@ -124,7 +126,20 @@ export const attemptOut = z
     msg: messageOut.optional(),
   })
   .meta({ id: 'MessageAttemptOut' })
-export const attemptList = listOf('MessageAttemptOut', attemptOut)
+const handing = z
+  .object({
+    region: shownName,
+    apiUrl: shownUrl.nullable().meta({ description: 'Of the API that lists the attempts; null where the region is not known any more' }),
+    endpointIds: z.array(shownId('ep')),
+    handedAt: shownTime.nullable().meta({ description: 'Null as long as it waits for the region' }),
+  })
+  .meta({ id: 'HandedOverOut' })
+export const attemptList = listOf('MessageAttemptOut', attemptOut, {
+  handedOver: z
+    .array(handing)
+    .optional()
+    .meta({ description: 'Of a message: its deliveries that other regions attempt. Their attempts are listed there' }),
+})
 
 const stateFields = { status: messageStatus, statusText: messageStatusText, nextAttempt: shownTime.nullable() }
 export const endpointMessageList = listOf(
@@ -225,6 +240,12 @@ export function showAttempt(attempt: Attempt, options: { withContent: boolean } 
     triggerType: attempt.trigger,
     timestamp: attempt.createdAt.toISOString(),
   }
+}
+
+/** Where attempts are that another region makes. */
+export function showHanding({ region, endpointIds, handedAt }: Handing, regions: Regions) {
+  const apiUrl = regions.has(region) ? regions.get(region).apiUrl : null
+  return { region, apiUrl, endpointIds, handedAt: handedAt?.toISOString() ?? null }
 }
 
 /** A delivery's state: `sending` where a failed one has another attempt due. */

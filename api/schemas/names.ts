@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { LIMITS } from '../../domain/limits.ts'
+import { REGION_NAME } from '../../domain/regions.ts'
 
 export const NAME_PATTERN = /^[a-zA-Z0-9\-_.]+$/
 
@@ -47,6 +48,9 @@ export function eventTypePatterns(minimum: number, maximum: number) {
 export const EVENT_TYPE_PATTERN = /^(\*|[a-zA-Z0-9\-_.]*\.\*|[a-zA-Z0-9\-_.]+)$/
 
 const isPattern = (text: string): boolean => EVENT_TYPE_PATTERN.test(text) && text.length <= LIMITS.nameMaxChars
+
+/** A zone or a region, as the regions file names it. */
+export const regionName = z.string().regex(REGION_NAME, 'Takes lower-case letters, digits and hyphens, 32 at most')
 
 const LAST_REFUSED_CONTROL = '\b'
 

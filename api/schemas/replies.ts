@@ -31,14 +31,15 @@ export function shownId(prefix: string) {
   return z.string().meta({ example: `${prefix}_1srOrx2ZWZBpBUvZwXKQmoEYga2` })
 }
 
-/** A page of a list. @param name the component's name of one entry */
-export function listOf<S extends z.ZodType>(name: string, entry: S) {
+/** A page of a list. @param name the component's name of one entry. @param more fields that only this list has */
+export function listOf<S extends z.ZodType>(name: string, entry: S, more: z.ZodRawShape = {}) {
   return z
     .object({
       data: z.array(entry),
       iterator: z.string().nullable().meta({ description: 'Pass as `iterator` for the next page; null on an empty page' }),
       prevIterator: z.string().nullable().meta({ description: 'Pass as `iterator` for the page before; null on an empty page' }),
       done: z.boolean().meta({ description: 'Whether there is nothing more in the direction of travel' }),
+      ...more,
     })
     .meta({ id: `ListResponse_${name}_` })
 }

@@ -6,7 +6,8 @@ import type { TemporalAccess } from '../../config/temporal.ts'
 import { SEARCH_ATTRIBUTES } from '../../domain/names.ts'
 import { CommandFailure, reasonOf } from '../failure.ts'
 
-const RETENTION_S = 7 * 86_400
+/** How long a namespace keeps finished workflows. */
+export const RETENTION_S = 7 * 86_400
 // Processes are added where everything is busy already.
 const CALL_TIMEOUT_MS = 20_000
 const CACHE_RETRY_MS = 50
@@ -84,14 +85,36 @@ async function listSearchAttributes({ operatorService }: Connection, namespace: 
   }
 }
 
-async function ensureSearchAttributes(connection: Connection, namespace: string): Promise<void> {
+/** Adds what the namespace has not of the search attributes that workflows are started with. */
+export async function ensureSearchAttributes(connection: Connection, namespace: string): Promise<void> {
   const { operatorService } = connection
-  const { customAttributes } = await listSearchAttributes(connection, namespace)
-  const missing = Object.values(SEARCH_ATTRIBUTES).filter((name) => customAttributes[name] === undefined)
+  const missing = await missingSearchAttributes(connection, namespace)
   if (missing.length === 0) return
+  if (await isActiveElsewhere(connection, namespace)) return waitForSearchAttributes(connection, namespace)
   const type = proto.temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
   const searchAttributes = Object.fromEntries(missing.map((name) => [name, type]))
   await operatorService.addSearchAttributes({ namespace, searchAttributes }).catch((reason: unknown) => {
     if (!hasCode(reason, GRPC_ALREADY_EXISTS)) throw reason
   })
+}
+
+async function missingSearchAttributes(connection: Connection, namespace: string): Promise<string[]> {
+  const { customAttributes } = await listSearchAttributes(connection, namespace)
+  return Object.values(SEARCH_ATTRIBUTES).filter((name) => customAttributes[name] === undefined)
+}
+
+/**
+ * A namespace says which column holds which attribute, and histories name columns. Of a namespace that several clusters
+ * have the active one says it; two that both do may say different things.
+ */
+async function isActiveElsewhere({ workflowService }: Connection, namespace: string): Promise<boolean> {
+  const { isGlobalNamespace, replicationConfig } = await workflowService.describeNamespace({ namespace })
+  return isGlobalNamespace && replicationConfig?.activeClusterName !== (await workflowService.getClusterInfo({})).clusterName
+}
+
+async function waitForSearchAttributes(connection: Connection, namespace: string): Promise<void> {
+  for (let attempt = 1; (await missingSearchAttributes(connection, namespace)).length > 0; attempt++) {
+    if (attempt === CACHE_RETRIES) throw new Error('the search attributes have not come from the cluster where the namespace is active')
+    await delay(CACHE_RETRY_MS)
+  }
 }

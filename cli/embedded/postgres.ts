@@ -179,12 +179,15 @@ async function launch(home: PostgresHome, settings: Readonly<Record<string, stri
   }
 }
 
+/** What a server writes into its pid file when it answers: a standby, or any other. */
+const READY = ['ready', 'standby']
+
 /** Postgres writes its state into the pid file's eighth line. False: it ended, or was not ready in time. */
 async function isReady(child: Child, cluster: string): Promise<boolean> {
   const deadline = performance.now() + READY_TIMEOUT_MS
   while (!child.hasEnded() && performance.now() < deadline) {
     const lines = readPidFile(join(cluster, 'postmaster.pid'))
-    if (Number(lines?.[0]) === child.pid && lines?.[7]?.trim() === 'ready') return true
+    if (Number(lines?.[0]) === child.pid && READY.includes(lines?.[7]?.trim() ?? '')) return true
     await delay(READY_POLL_MS)
   }
   return false

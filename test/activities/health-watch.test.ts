@@ -6,6 +6,7 @@ import { readConfig } from '../../config/index.ts'
 import { LATENCY_BOUNDS_MS, latencyClassOf, type HealthWindow } from '../../domain/health.ts'
 import { newId } from '../../domain/ids.ts'
 import { MANAGEMENT_ORGANISATION } from '../../domain/operational.ts'
+import { createOwnConfiguration } from '../../storage/configuration.ts'
 import { readHealth } from '../../storage/endpoint-windows.ts'
 import { readEndpointState } from '../../storage/endpoint-state.ts'
 import { createEndpointStates, type EndpointStates } from '../../storage/endpoint-states.ts'
@@ -53,7 +54,13 @@ async function told(): Promise<Told[]> {
 
 async function watch(changes: Partial<HealthWindow>): Promise<Told[]> {
   const rules = readConfig({}).endpointHealth
-  const watching = createHealthWatch({ pool: storage.pool, states, ...rules, log: pino({ level: 'silent' }) })
+  const watching = createHealthWatch({
+    pool: storage.pool,
+    configuration: createOwnConfiguration(storage.pool),
+    states,
+    ...rules,
+    log: pino({ level: 'silent' }),
+  })
   const window = { ...(await readHealth(storage.pool, endpointId)), ...changes }
   await watching([{ endpointId, appId: 'app_1', window, countsFromMs: 0 }])
   return told()

@@ -1,21 +1,26 @@
 import { once } from 'node:events'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import pino from 'pino'
+import pino, { type Logger } from 'pino'
 import { Svix } from 'svix'
+import type { Regional } from '../../api/dependencies.ts'
 import { createApiServer } from '../../api/http-server.ts'
 import { createIntake } from '../../api/intake.ts'
 import { createApi } from '../../api/server.ts'
 import { createToken } from '../../api/token.ts'
 import { readConfig, type Config } from '../../config/index.ts'
 import { newId } from '../../domain/ids.ts'
+import { createRegionClient } from '../../http/region-client.ts'
 import type { TaskRequest } from '../../storage/background-tasks.ts'
 import { createCipher } from '../../storage/cipher.ts'
 import { createConfigCache } from '../../storage/config-cache.ts'
+import { createOwnConfiguration } from '../../storage/configuration.ts'
 import { createMessageCache } from '../../storage/messages.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
 import { createRevocations } from '../../storage/revocations.ts'
 import { createGuard } from '../../workers/parts.ts'
+import { startRegional } from '../../workers/regional.ts'
+import { createStack, type Stack } from '../../workers/stack.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 
 export const JWT_SECRET = 'test secret of at least 32 characters'
@@ -50,9 +55,18 @@ export interface Harness {
   close(): Promise<void>
 }
 
-function listening(server: Server): Promise<number> {
-  server.listen(0, '127.0.0.1')
+function listening(server: Server, port: number): Promise<number> {
+  server.listen(port, '127.0.0.1')
   return once(server, 'listening').then(() => (server.address() as AddressInfo).port)
+}
+
+/** What the API has where the configuration names regions. */
+function regionalOf(parts: { config: Config & { jwtSecret: string }; pool: Pool; log: Logger }, stack: Stack): Regional | undefined {
+  const { config } = parts
+  if (config.regions === undefined) return undefined
+  const client = createRegionClient({ secret: config.jwtSecret, own: config.regions.own.name })
+  stack.push(() => client.close())
+  return startRegional({ ...parts, guard: createGuard(config), regionClient: client }, stack)
 }
 
 /**
@@ -65,6 +79,8 @@ export async function startApi(changes: Partial<Config> = {}): Promise<Harness> 
   const config = { ...readConfig({ TIDINGS_LOG_LEVEL: 'silent' }), jwtSecret: JWT_SECRET, ...changes }
   const log = pino({ level: process.env['TEST_LOG'] ?? 'silent' })
   const cipher = createCipher(ENCRYPTION_KEY)
+  const stack = createStack(log)
+  const regional = regionalOf({ config, pool, log }, stack)
   const tasks: TaskRequest[] = []
   const readiness: Harness['readiness'] = { postgres: () => Promise.resolve('') }
   const intake = createIntake({ pool, messages: createMessageCache(), groupLeaseMs: 10_000 })
@@ -73,6 +89,7 @@ export async function startApi(changes: Partial<Config> = {}): Promise<Harness> 
     pool,
     cipher,
     configCache: createConfigCache({ pool, cipher, log }),
+    configuration: createOwnConfiguration(pool),
     revocations: createRevocations(pool),
     guard: createGuard(config),
     intake,
@@ -80,10 +97,11 @@ export async function startApi(changes: Partial<Config> = {}): Promise<Harness> 
     findFanOut: () => Promise.resolve(undefined),
     wakeMailbox: () => undefined,
     readiness,
+    regional,
     log,
   })
   const server = createApiServer(app)
-  const url = `http://127.0.0.1:${await listening(server)}`
+  const url = `http://127.0.0.1:${await listening(server, changes.port ?? 0)}`
   const orgId = newId('org')
   const token = await createToken({ secret: JWT_SECRET, subject: orgId })
   async function call(method: string, path: string, body?: unknown, as = token) {
@@ -109,6 +127,7 @@ export async function startApi(changes: Partial<Config> = {}): Promise<Harness> 
       server.closeAllConnections()
       await new Promise((resolve) => server.close(resolve))
       await intake.drained()
+      await stack.unwind()
       await pool.end()
       await database.drop()
     },

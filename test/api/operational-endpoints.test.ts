@@ -3,7 +3,7 @@ import { after, before, beforeEach, test } from 'node:test'
 import { createToken } from '../../api/token.ts'
 import { MANAGEMENT_ORGANISATION } from '../../domain/operational.ts'
 import { newId } from '../../domain/ids.ts'
-import { disableEndpoint } from '../../storage/endpoint-state.ts'
+import { createOwnConfiguration } from '../../storage/configuration.ts'
 import { JWT_SECRET, startApi, type Harness } from './harness.ts'
 
 let api: Harness
@@ -85,8 +85,8 @@ test('an endpoint that asked to be disabled is told of once', async () => {
   await operational().create({ url: 'https://example.com/op', eventTypes: ['endpoint.disabled'] })
   const { id: appId } = await api.svix.application.create({ name: 'Shop' })
   const { id: endpointId } = await api.svix.endpoint.create(appId, { url: 'https://example.com/a' })
-  await disableEndpoint(api.pool, endpointId, appId)
-  await disableEndpoint(api.pool, endpointId, appId)
+  await createOwnConfiguration(api.pool).disable({ endpointId, appId })
+  await createOwnConfiguration(api.pool).disable({ endpointId, appId })
   assert.deepEqual(await told(), [
     { type: 'endpoint.disabled', data: { appId, appUid: null, endpointId, endpointUid: null, trigger: 'automatic' } },
   ])

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Connection } from '@temporalio/client'
 import { createToken } from '../../api/token.ts'
@@ -36,6 +36,8 @@ export interface Stage {
   startWorker(role: WorkerRole, env?: Readonly<Record<string, string>>): Promise<RunningProcess>
   /** `npm start` without servers of its own: API, dispatcher and delivery in one process. */
   startAll(): Promise<RunningProcess>
+  /** Runs a command of the product in the environment of the services. */
+  command(script: string, args: readonly string[]): RunningProcess
   /** Ends a process that this stage has started, and waits for its end. */
   end(service: RunningProcess, signal: 'SIGKILL' | 'SIGTERM'): Promise<number | NodeJS.Signals>
   /** Kills all services, and keeps the servers for the next test. */
@@ -48,6 +50,8 @@ export interface Stage {
   startPostgres(): Promise<void>
   killTemporal(): Promise<void>
   startTemporal(): Promise<void>
+  /** Deletes all that a Temporal which does not run has kept. */
+  eraseTemporal(): void
   signalTemporal(signal: 'SIGSTOP' | 'SIGCONT'): void
   /** The Temporal server, for questions of the test. */
   readonly temporal: { readonly address: string; readonly namespace: string }
@@ -98,10 +102,10 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
     throw new AggregateError(started.map((one) => (one.status === 'rejected' ? one.reason : undefined)))
   }
   const pool = createPool(servers.postgres.url, 2)
+  const spawn = (script: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
+    spawnScript(script, args, { env: { ...serviceEnvironment(servers.postgres!.url, ports, scratch.path), ...options.env, ...env } })
   const run = async (script: string, args: readonly string[], ready: RegExp, env: Readonly<Record<string, string>> = {}) => {
-    const service = spawnScript(script, args, {
-      env: { ...serviceEnvironment(servers.postgres!.url, ports, scratch.path), ...options.env, ...env },
-    })
+    const service = spawn(script, args, env)
     services.add(service)
     await service.line(ready)
     return service
@@ -116,6 +120,7 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
       return { url: (await second.line(/^tidings ready (\S+)/))[1]!, process: second }
     },
     startWorker: (role, env) => run('cli/worker.ts', ['--role', role], /^tidings worker ready/, env),
+    command: (script, args) => spawn(script, args),
     startAll: () => run('cli/start.ts', [], /^tidings ready/),
     ...services,
     async killPostgres() {
@@ -130,6 +135,10 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
     killTemporal: () => kill(servers.temporal!),
     async startTemporal() {
       servers.temporal = await runTemporal()
+    },
+    eraseTemporal() {
+      rmSync(dataDirs.temporal, { recursive: true })
+      mkdirSync(dataDirs.temporal)
     },
     signalTemporal: (signal) => void process.kill(servers.temporal!.pid, signal),
     temporal: { address: `127.0.0.1:${ports.temporal}`, namespace: NAMESPACE },

@@ -20,7 +20,24 @@ async function lineOfFailure(command: RunningProcess): Promise<string> {
   return command.stderr().trim()
 }
 
-for (const name of ['start', 'api', 'worker', 'autoscale', 'versions', 'token', 'top', 'import', 'demo', 'plan', 'advise', 'test']) {
+const NAMES = [
+  'start',
+  'api',
+  'worker',
+  'autoscale',
+  'versions',
+  'token',
+  'top',
+  'reconcile',
+  'region',
+  'import',
+  'demo',
+  'plan',
+  'advise',
+  'test',
+]
+
+for (const name of NAMES) {
   test(`${name} --help explains the command and does nothing`, async () => {
     const command = spawnScript(`cli/${name}.ts`, ['--help'])
     assert.equal(await command.ended, 0)

@@ -89,3 +89,18 @@ test('ports, name servers, proxy, public URL and origins are read, or named wher
     for (const value of values) assert.match(problemsOf({ [name]: value }).join(), new RegExp(`^${name}`), `${name}=${value}`)
   }
 })
+
+test('members of a configuration cluster differ in host and port alone', () => {
+  const member = (host: string, rest = '') => `postgres://tidings:secret@${host}/configuration${rest}`
+  const urls = [member('one:5432'), member('two:5433')]
+  assert.deepEqual(readConfig({ CONFIG_DATABASE_URLS: urls.join(', ') }).configDatabaseUrls, urls)
+  assert.deepEqual(readConfig({}).configDatabaseUrls, [])
+  for (const wrong of [
+    'one:5432',
+    'http://one/x',
+    `${urls[0]},${member('two', '?sslmode=require')}`,
+    `${urls[0]},postgres://other@two/x`,
+  ]) {
+    assert.match(problemsOf({ CONFIG_DATABASE_URLS: wrong }).join(), /^CONFIG_DATABASE_URLS: takes/, wrong)
+  }
+})

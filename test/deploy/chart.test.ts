@@ -18,6 +18,7 @@ const EMBEDDED = [
   'TIDINGS_TEMPORAL_PORT',
   'TIDINGS_TEMPORAL_UI_PORT',
   'TIDINGS_TEMPORAL_METRICS_PORT',
+  'TIDINGS_TEMPORAL_SERVER',
   'TIDINGS_POSTGRES_PORT',
 ]
 /** What Kubernetes may need between the end of a process and its looking, seconds. */

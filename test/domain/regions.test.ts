@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { createRegions, homeOf, mayHold, nearest, problemsOfRegions, type Region } from '../../domain/regions.ts'
+import { createRegions, homeOf, mayHold, nearest, nearestMeasured, problemsOfRegions, zonesOf, type Region } from '../../domain/regions.ts'
 
 const region = (name: string, more: Partial<Region> = {}): Region => ({
   ...{ name, zone: null, role: 'active', peers: [], apiUrl: `https://${name}.example`, temporalAddress: `${name}.example:7233` },
@@ -72,4 +72,22 @@ test('every problem is named with its place', () => {
     'distancesMs.a|b|c: must be two regions with a | between',
     'distancesMs.a|mars: there is no region "mars"',
   ])
+})
+
+test('no region is named like the wish for the nearest', () => {
+  assert.match(problemsOfRegions([region('nearest')], {}).join(), /^regions\.nearest: no region may be named so/)
+})
+
+test('the region with the least connect time is the nearest, of equals the one less far; this one where nothing was measured', () => {
+  const regions = createRegions(ALL, 'us-east', DISTANCES)
+  const of = (measured: Record<string, number>) => nearestMeasured(regions, new Map(Object.entries(measured))).name
+  assert.equal(of({}), 'us-east')
+  assert.equal(of({ 'eu-west': 2, 'us-west': 71, 'us-east': 80 }), 'eu-west')
+  assert.equal(of({ 'eu-west': 5, 'us-west': 5 }), 'us-west')
+  assert.equal(of({ 'eu-west': 5, 'us-east': 5 }), 'us-east')
+  assert.equal(of({ mars: 1 }), 'us-east')
+})
+
+test('zones are named once, in their order', () => {
+  assert.deepEqual(zonesOf(createRegions([...ALL, region('in', { zone: 'asia' })], 'us-east', DISTANCES)), ['asia', 'eu'])
 })

@@ -9,6 +9,7 @@
 import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
+import { elsewhere } from './elsewhere.ts'
 import { HISTORIES, replayAll, toStored, type StoredHistory } from './replaying.ts'
 import { SCENARIOS, startStage, type Stage } from './scenarios.ts'
 
@@ -16,13 +17,15 @@ const suffix = process.env['TIDINGS_RECORD_HISTORIES']
 const recorded: StoredHistory[] = []
 let stage: Stage
 
+const ALL = { ...SCENARIOS, elsewhere }
+
 before(async () => {
   stage = await startStage()
 })
 
 after(() => stage.stop())
 
-for (const [scenario, run] of Object.entries(SCENARIOS)) {
+for (const [scenario, run] of Object.entries(ALL)) {
   test(`the workflows of "${scenario}" come to their end`, async () => {
     for (const [n, workflowId] of (await run(stage)).entries()) {
       const history = await stage.client.workflow.getHandle(workflowId).fetchHistory()
@@ -32,7 +35,7 @@ for (const [scenario, run] of Object.entries(SCENARIOS)) {
 }
 
 test('what was recorded replays', async () => {
-  assert.ok(recorded.length >= Object.keys(SCENARIOS).length)
+  assert.ok(recorded.length >= Object.keys(ALL).length)
   assert.deepEqual(await replayAll(recorded), [])
   if (suffix === undefined) return
   mkdirSync(HISTORIES, { recursive: true })

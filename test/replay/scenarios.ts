@@ -19,6 +19,7 @@ import { createCalls, numbers } from '../support/calls.ts'
 import { eventually } from '../support/eventually.ts'
 import { startReceiver, type Receiver } from '../support/receiver.ts'
 import { startTestService, type TestService } from '../support/service.ts'
+import { freePorts, writeRegions, type RegionsOnDisk } from '../support/regions.ts'
 import { temporalCli } from '../support/temporal-cli.ts'
 
 /** Real parts, and what a scenario needs of them. */
@@ -27,6 +28,8 @@ export interface Stage {
   readonly receiver: Receiver
   readonly client: Client
   readonly pool: Pool
+  /** The service's region, and one that no service runs of yet. */
+  readonly regions: RegionsOnDisk
   stop(): Promise<void>
 }
 
@@ -36,7 +39,7 @@ export type Scenario = (stage: Stage) => Promise<string[]>
 // Scaled by 0.02: 20 ms, 40 ms, then 1.8 s, which is beyond what an activity waits and parks in the mailbox.
 // A breaker stays open for 6 s, which is longer.
 // The autoscaler looks every 150 ms.
-const ENVIRONMENT = { TIDINGS_RETRY_SCHEDULE: '1,2,90', TIDINGS_RETRY_TIME_SCALE: '0.02', TIDINGS_AUTOSCALE_TIME_SCALE: '0.01' }
+export const ENVIRONMENT = { TIDINGS_RETRY_SCHEDULE: '1,2,90', TIDINGS_RETRY_TIME_SCALE: '0.02', TIDINGS_AUTOSCALE_TIME_SCALE: '0.01' }
 const HELD_MS = 1500
 
 /** The receiver answers by path: `/fail-<n>` fails the first n attempts of each message, `/slow` answers after its hold. */
@@ -45,7 +48,9 @@ export async function startStage(): Promise<Stage> {
     if (one.path.startsWith('/slow')) return { status: 200, afterMs: HELD_MS }
     return { status: earlier < Number(/^\/fail-(\d+)/.exec(one.path)?.[1] ?? 0) ? 500 : 200 }
   })
-  const service = await startTestService({ env: ENVIRONMENT })
+  const [own, far] = (await freePorts(2)) as [number, number]
+  const regions = writeRegions({ local: { port: own }, far: { port: far } })
+  const service = await startTestService({ env: { ...ENVIRONMENT, ...regions.envOf('local') } })
   const connection = await Connection.connect({ address: service.temporal.address })
   const client = new Client({ connection, namespace: service.temporal.namespace })
   const pool = createPool(service.database.url, 2)
@@ -54,7 +59,9 @@ export async function startStage(): Promise<Stage> {
     receiver,
     client,
     pool,
+    regions,
     async stop() {
+      regions.remove()
       await pool.end()
       await connection.close()
       await service.stop()
@@ -107,7 +114,7 @@ async function fanOutsOf(stage: Stage, messageIds: readonly string[], requests: 
   }
 }
 
-async function ended(stage: Stage, workflowIds: string[]): Promise<string[]> {
+export async function ended(stage: Stage, workflowIds: string[]): Promise<string[]> {
   for (const id of workflowIds) {
     // An accepted message is started a moment after its publish is answered.
     const isStarted = () =>

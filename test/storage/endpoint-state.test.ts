@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, beforeEach, before, test } from 'node:test'
 import pino from 'pino'
 import { newId } from '../../domain/ids.ts'
+import { createOwnConfiguration } from '../../storage/configuration.ts'
 import { settleMailbox } from '../../storage/deliveries.ts'
 import {
   beginAnew,
@@ -9,7 +10,6 @@ import {
   beginRecovery,
   beginSlowness,
   countProbes,
-  disableEndpoint,
   endSlowness,
   forceClose,
   forgetStates,
@@ -245,7 +245,7 @@ test('a warning is given once, disabling ends what was known of the endpoint', a
   const { rows: again } = await storage.pool.query<{ told_at: Date }>('SELECT told_at FROM endpoint_failing')
   assert.deepEqual(again, told)
   await open()
-  await disableEndpoint(storage.pool, endpointId, 'app_1', 0)
+  await createOwnConfiguration(storage.pool).disable({ endpointId, appId: 'app_1', failingSinceMs: 0 })
   assert.equal(await state(), undefined)
   const { rows } = await storage.pool.query('SELECT disabled FROM endpoint WHERE NOT EXISTS (SELECT FROM endpoint_failing)')
   assert.deepEqual(rows, [{ disabled: true }])

@@ -112,7 +112,7 @@ test('Redis shows nothing of an endpoint, and what was altered there is not used
   await Promise.all([one.cache.endpoints(appId), one.cache.endpoints(otherId)])
   const client = await connectClient(redis)
   t.after(() => client.destroy())
-  const key = (id: string) => `tidings:1:{${id}}:value`
+  const key = (id: string) => `tidings:2:{${id}}:value`
   await eventually(
     () => client.exists([key(appId), key(otherId)]),
     (there) => there === 2,
@@ -170,7 +170,7 @@ test('a change while Redis is away reaches it before it is read again', async (t
   // The old value comes back with the server, as from a partition of the network.
   const client = await connectClient(redis)
   await eventually(
-    () => client.exists(`tidings:1:{${appId}}:value`),
+    () => client.exists(`tidings:2:{${appId}}:value`),
     (there) => there === 1,
   )
   client.destroy()

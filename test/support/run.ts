@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util'
  */
 
 const ROOT = join(import.meta.dirname, '..', '..')
-const ALONE = /^test\/(chaos|cli|clients|e2e)\//
+const ALONE = /^test\/(chaos|cli|clients|e2e|regions)\//
 /** Looks at what all the others have left in Temporal and in the logs. */
 const LAST = /^test\/leaks\//
 /** A test that takes this long, ten times what the longest one takes, waits for what will not come. */

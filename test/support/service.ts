@@ -21,6 +21,8 @@ export interface TestService {
   /** The official client, unmodified. */
   readonly svix: Svix
   readonly service: Service
+  /** What it logs to. */
+  readonly log: Logger
   stop(): Promise<void>
 }
 
@@ -31,10 +33,12 @@ export interface TestServiceOptions {
   readonly log?: Logger
   /** A Temporal of the test's own; absent: the one that tests share. */
   readonly temporal?: TestTemporal
+  /** A database that something is in already; `stop` drops it. */
+  readonly database?: TestDatabase
 }
 
 /** All that services of this run log goes to files that the leak test reads; to the terminal where TIDINGS_TEST_LOG is set. */
-function runLog(): Logger {
+export function runLog(): Logger {
   const level = process.env['TIDINGS_TEST_LOG']
   if (level !== undefined) return pino({ level })
   const folder = process.env['TIDINGS_TEST_FOLDER']
@@ -44,7 +48,7 @@ function runLog(): Logger {
 
 /** Starts the whole service in this process, on a database and a namespace of its own. */
 export async function startTestService(options: TestServiceOptions = {}): Promise<TestService> {
-  const [database, temporal] = await Promise.all([createTestDatabase(), options.temporal ?? startTestTemporal()])
+  const [database, temporal] = await Promise.all([options.database ?? createTestDatabase(), options.temporal ?? startTestTemporal()])
   const config = readConfig({
     TIDINGS_PORT: '0',
     TIDINGS_JWT_SECRET: TEST_SECRET,
@@ -57,11 +61,12 @@ export async function startTestService(options: TestServiceOptions = {}): Promis
     TEMPORAL_NAMESPACE: temporal.namespace,
     ...options.env,
   })
+  const log = options.log ?? runLog()
   const service = await startService(config, {
     roles: options.roles ?? ['api', 'dispatcher', 'delivery'],
     lanes: LANES,
     partitions: 'all',
-    log: options.log ?? runLog(),
+    log,
     drainMs: 1000,
   })
   const organisation = newId('org')
@@ -75,6 +80,7 @@ export async function startTestService(options: TestServiceOptions = {}): Promis
     temporal,
     svix: new Svix(token, { serverUrl: service.url }),
     service,
+    log,
     async stop() {
       await service.stop()
       await database.drop()

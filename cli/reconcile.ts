@@ -1,0 +1,150 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { pino } from 'pino'
+import { reconcileStep, type Reconciliation } from '../activities/reconcile.ts'
+import { readConfig, type Config } from '../config/index.ts'
+import { lowestIdAt, newId } from '../domain/ids.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { beginReconcile, type ReconcileProgress, type ReconcileRequest } from '../domain/reconcile.ts'
+import { createPool, type Pool } from '../storage/pool.ts'
+import { registerReconcile } from '../storage/reconcile.ts'
+import { createMailboxes } from '../workers/mailboxes.ts'
+import { createOpenWorkflows } from '../workers/open-workflows.ts'
+import { readOptions, runCommand } from './command.ts'
+import { databaseUrlOf } from './data-dir.ts'
+import { CommandFailure, reasonOf } from './failure.ts'
+import { createProgress, type Progress } from './progress.ts'
+import { connectTemporal } from './temporal-client.ts'
+import { instantOf } from './time.ts'
+
+const HELP = `npm run --silent reconcile -- --since <time> [options]
+
+Postgres is the truth: looks through the messages since then, and starts again what is undelivered and has no workflow, after a
+failover, or after Temporal lost its store or was restored from an older backup. What is recorded as delivered is not sent, nor
+what a fan-out that is open carries. Works on DATABASE_URL and TEMPORAL_ADDRESS (else on npm start here), beside live traffic.
+  --since <time>  accepted since: 90m, 12h, 7d, or 2026-11-23T09:00:00Z; 90 days at most
+  --until <time>  accepted before (10 s ago)
+  --dry-run       counts, and changes nothing
+  --changed       also what endpoints would get that were changed after the message was accepted
+  --task          registers it as a background task, which the service goes on with by itself, and prints the task's id
+  --json          prints the counts as JSON
+
+Run it again where it left deliveries of open fan-outs alone.`
+
+const SAY_EVERY_MS = 5000
+
+await runCommand({
+  help: HELP,
+  async main(args) {
+    const text = { type: 'string' } as const
+    const flag = { type: 'boolean', default: false } as const
+    const options = readOptions(args, { since: text, until: text, 'dry-run': flag, changed: flag, task: flag, json: flag })
+    if (options.since === undefined) throw usage('--since is missing')
+    if (options.task && options['dry-run']) throw usage('--task and --dry-run exclude each other')
+    const nowMs = Date.now()
+    const request: ReconcileRequest = {
+      since: instantOf('--since', options.since, nowMs, LIMITS.historyMaxDays).toISOString(),
+      until: untilOf(options.until, nowMs).toISOString(),
+      changed: options.changed,
+      dryRun: options['dry-run'],
+    }
+    const config = readConfig()
+    const pool = createPool(databaseUrlOf(config), 4)
+    try {
+      if (options.task) return await hand(pool, request, options.json)
+      const done = await reconcile(config, pool, request)
+      process.stdout.write(options.json ? `${JSON.stringify(summary(request, done))}\n` : report(request, done))
+      return 0
+    } finally {
+      await pool.end()
+    }
+  },
+})
+
+/** What was accepted just now is under way. */
+function untilOf(text: string | undefined, nowMs: number): Date {
+  return text === undefined ? new Date(nowMs - LIMITS.reconcileMarginMs) : instantOf('--until', text, nowMs, LIMITS.historyMaxDays)
+}
+
+function usage(text: string): CommandFailure {
+  return new CommandFailure('usage', `${text} (--help shows the options)`)
+}
+
+async function hand(pool: Pool, { since, until, changed }: ReconcileRequest, json: boolean): Promise<number> {
+  const taskId = await toTheEnd(() => registerReconcile(pool, { since, until, changed }))
+  process.stdout.write(json ? `${JSON.stringify({ taskId })}\n` : `${taskId}\n`)
+  return 0
+}
+
+async function reconcile(config: Config, pool: Pool, request: ReconcileRequest): Promise<ReconcileProgress> {
+  const progress = createProgress()
+  const { client, close } = await connectTemporal(config)
+  const log = pino({ level: 'warn' }, pino.destination(2))
+  // A wake that fails is made good by the sweep of the service.
+  const mailboxes = createMailboxes({ client, pool, partitions: config.partitions, log, sweep: false })
+  const deps = {
+    pool,
+    openWorkflows: createOpenWorkflows(client),
+    wakeMailbox: (wake: Parameters<typeof mailboxes.wake>[0]) => mailboxes.wakeNow(wake),
+  }
+  const reconciliation: Reconciliation = { name: newId('out'), request, save: () => Promise.resolve() }
+  try {
+    return await toTheEnd(() => untilOver(deps, reconciliation, progress))
+  } finally {
+    await close()
+  }
+}
+
+async function untilOver(
+  deps: Parameters<typeof reconcileStep>[0],
+  reconciliation: Reconciliation,
+  { say }: Progress,
+): Promise<ReconcileProgress> {
+  let now = beginReconcile(lowestIdAt('msg', Date.parse(reconciliation.request.since)))
+  let saidAtMs = performance.now()
+  say(`looking through messages since ${reconciliation.request.since}`)
+  while (now.phase !== 'over') {
+    const step = await reconcileStep(deps, reconciliation, now)
+    now = step.progress
+    if (performance.now() - saidAtMs > SAY_EVERY_MS) {
+      saidAtMs = performance.now()
+      const waits = step.waitMs === undefined ? '' : ', waiting: the outbox is full, or another reconciliation is at work'
+      say(`${now.messages} messages, ${now.put} put into the outbox, ${now.parked} left to mailboxes${waits}`)
+    }
+    if (step.waitMs !== undefined) await pause(step.waitMs)
+  }
+  return now
+}
+
+/** Says in one line that a server does not answer. */
+async function toTheEnd<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (cause) {
+    if (cause instanceof CommandFailure) throw cause
+    throw new CommandFailure(
+      'service_failed',
+      `the reconciliation has stopped (${reasonOf(cause)}): run it again, it goes on where it is needed`,
+      {
+        cause,
+      },
+    )
+  }
+}
+
+function summary({ since, until, dryRun }: ReconcileRequest, done: ReconcileProgress) {
+  const { messages, put, parked, carried, changed, mailboxes, tasks } = done
+  return { since, until, dryRun, messages, put, parked, carried, changed, mailboxes, tasks }
+}
+
+function report(request: ReconcileRequest, done: ReconcileProgress): string {
+  const lines = [
+    `${done.messages} messages from ${request.since} to ${request.until}${request.dryRun ? '; nothing was changed, these would be' : ''}`,
+    `${done.put} deliveries put into the outbox`,
+    `${done.parked} deliveries that waited for a retry left to mailboxes`,
+    `${done.mailboxes} mailboxes woken`,
+    `${done.tasks} background tasks started again`,
+    `${done.carried} deliveries left alone: a fan-out that carries their message is open`,
+    `${done.changed} deliveries left alone: their endpoint was changed after the message (--changed puts them in)`,
+  ]
+  return `${lines.join('\n')}\n`
+}
