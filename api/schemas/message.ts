@@ -269,8 +269,8 @@ export function showDeadLetter(letter: DeadLetter) {
 
 export const redriveIn = z
   .object({
-    endpointId: z.string().nullish(),
-    messageIds: z.array(z.string()).max(LIMITS.redriveMaxPerRequest).nullish(),
+    endpointId: name.nullish(),
+    messageIds: z.array(name).max(LIMITS.redriveMaxPerRequest).nullish(),
   })
   .meta({ id: 'RedriveIn' })
 export const redriveOut = z
