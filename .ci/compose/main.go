@@ -9,10 +9,12 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 )
 
-// Arguments are files of variables; COMPOSE_FILE among them names the compose files, relative to the folder it is started in.
+// Arguments are files of variables, over which those of the process hold; COMPOSE_FILE names the compose files, relative to the
+// folder it is started in.
 func main() {
 	options, err := cli.NewProjectOptions(nil,
 		cli.WithWorkingDirectory("."),
+		cli.WithOsEnv,
 		cli.WithEnvFiles(os.Args[1:]...),
 		cli.WithDotEnv,
 		cli.WithConfigFileEnv,
