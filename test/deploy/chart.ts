@@ -23,6 +23,7 @@ export interface Container {
   readonly readinessProbe?: Probe
   readonly startupProbe?: Probe
   readonly lifecycle?: { readonly preStop: { readonly sleep: { readonly seconds: number } } }
+  readonly volumeMounts: readonly { readonly name: string; readonly mountPath: string }[]
   readonly securityContext: object
   readonly resources: { readonly requests: Readonly<Record<string, string>>; readonly limits: Readonly<Record<string, string>> }
 }
@@ -68,6 +69,7 @@ export interface Deployment {
     readonly terminationGracePeriodSeconds: number
     readonly securityContext: object
     readonly topologySpreadConstraints: readonly object[]
+    readonly volumes: readonly { readonly name: string; readonly configMap?: object }[]
   }
   readonly container: Container
 }
