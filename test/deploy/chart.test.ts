@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -7,8 +7,18 @@ import { API_DRAIN_MS, STOP_EXTRA_MS } from '../../cli/roles.ts'
 import { readConfig, VARIABLES } from '../../config/index.ts'
 import { LANES } from '../../domain/names.ts'
 import { kubernetesProgram, NO_PROGRAM, runProgram } from '../support/kubernetes-programs.ts'
-import { createScratch } from '../support/scratch.ts'
-import { CHART, deploymentsOf, ofKind, render, renderText, VALUE_SETS, valuesOf, type Deployment, type Manifest } from './chart.ts'
+import {
+  CHART,
+  deploymentsOf,
+  ofKind,
+  problemsOf,
+  render,
+  renderText,
+  VALUE_SETS,
+  valuesOf,
+  type Deployment,
+  type Manifest,
+} from './chart.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const SECRETS = /SECRET|ENCRYPTION_KEY|API_KEY|DATABASE_URL|REDIS_URL|EGRESS_PROXY/
@@ -134,20 +144,6 @@ for (const set of VALUE_SETS) {
     const disrupted = ofKind(manifests, 'PodDisruptionBudget').map(({ metadata }) => metadata.name)
     for (const { name, component } of deployments) assert.equal(disrupted.includes(name), component !== 'autoscaler', name)
   })
-}
-
-/** What `kubectl-validate` finds in the objects, by the schemas of Kubernetes 1.30 and of KEDA; empty where nothing. */
-async function problemsOf(kubectlValidate: string, text: string): Promise<string> {
-  const scratch = createScratch('chart')
-  try {
-    const file = join(scratch.path, 'objects.yaml')
-    writeFileSync(file, text)
-    const args = [file, '--local-crds', join(ROOT, 'test/deploy/keda'), '--version', '1.30', '--output', 'json']
-    const { code, stdout, stderr } = await runProgram(kubectlValidate, args)
-    return code === 0 ? '' : stdout + stderr
-  } finally {
-    scratch.remove()
-  }
 }
 
 const exampleOf = (variable: string): string =>

