@@ -89,6 +89,10 @@ async function main(args: readonly string[]): Promise<number> {
 
 async function drill(options: DrillOptions, cleanup: Cleanup, progress: Progress): Promise<Measured> {
   const plan = planDrill(options.regions)
+  const ledger: Ledger = { streams: [], events: [], violations: [], repeated: 0 }
+  // Closed last: what stops may still be sending.
+  const receivers = await startReceivers(ledger)
+  cleanup.add(() => receivers.close())
   const root = mkdtempSync(join(tmpdir(), 'tidings-regions-'))
   // Postgres runs as another user where we are root.
   chmodSync(root, 0o755)
@@ -101,9 +105,6 @@ async function drill(options: DrillOptions, cleanup: Cleanup, progress: Progress
   cleanup.add(async () => void (await Promise.all([...publishers.values()].map((publisher) => publisher.close()))))
   const publisherOf = (region: string) => publishers.get(region)!
 
-  const ledger: Ledger = { streams: [], events: [], violations: [], repeated: 0 }
-  const receivers = await startReceivers(ledger)
-  cleanup.add(() => receivers.close())
   const creating = () => createStreams({ plan, receivers, publisherOf, rate: options.rate })
   ledger.streams.push(...(await progress.step('creating applications and endpoints', creating)))
   const watch = startWatch(world, publisherOf, {

@@ -36,6 +36,8 @@ function open(port: number): Socket {
   return socket
 }
 
+const closed = (socket: Socket) => new Promise<void>((resolve) => socket.once('close', () => resolve()))
+
 async function ask(socket: Socket, text: string): Promise<{ answer: string; ms: number }> {
   const since = performance.now()
   socket.write(text)
@@ -80,9 +82,9 @@ test('a route that is pointed elsewhere resets its connections, and new ones arr
   const route = await network.route('east', 'west', await startEcho('west'))
   const socket = open(route.port)
   await ask(socket, 'a')
-  const closed = once(socket, 'close')
+  const closing = closed(socket)
   await network.point(route, 'east', await startEcho('instead'))
-  await closed
+  await closing
   const again = open(route.port)
   const { answer, ms } = await ask(again, 'b')
   assert.equal(answer, 'instead:b')
@@ -95,5 +97,5 @@ test('where nobody listens a connection is closed', async () => {
   servers.pop()!.close()
   const { port } = await network.route('east', 'west', address)
   const socket = open(port)
-  await once(socket, 'close')
+  await closed(socket)
 })
