@@ -9,6 +9,7 @@ export type FailureCode =
   | 'temporal_missing'
   | 'clusters_incompatible'
   | 'failover_failed'
+  | 'failover_refused'
   | 'download_corrupt'
   | 'child_died'
   | 'service_failed'

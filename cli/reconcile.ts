@@ -1,18 +1,13 @@
-import { setTimeout as pause } from 'node:timers/promises'
-import { pino } from 'pino'
-import { reconcileStep, type Reconciliation } from '../activities/reconcile.ts'
 import { readConfig, type Config } from '../config/index.ts'
-import { lowestIdAt, newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { beginReconcile, type ReconcileProgress, type ReconcileRequest } from '../domain/reconcile.ts'
+import type { ReconcileProgress, ReconcileRequest } from '../domain/reconcile.ts'
 import { createPool, type Pool } from '../storage/pool.ts'
 import { registerReconcile } from '../storage/reconcile.ts'
-import { createMailboxes } from '../workers/mailboxes.ts'
-import { createOpenWorkflows } from '../workers/open-workflows.ts'
 import { readOptions, runCommand } from './command.ts'
 import { databaseUrlOf } from './data-dir.ts'
 import { CommandFailure, reasonOf } from './failure.ts'
-import { createProgress, type Progress } from './progress.ts'
+import { createProgress } from './progress.ts'
+import { countsOf, runReconcile } from './reconcile/run.ts'
 import { connectTemporal } from './temporal-client.ts'
 import { instantOf } from './time.ts'
 
@@ -29,8 +24,6 @@ what a fan-out that is open carries. Works on DATABASE_URL and TEMPORAL_ADDRESS 
   --json          prints the counts as JSON
 
 Run it again where it left deliveries of open fan-outs alone.`
-
-const SAY_EVERY_MS = 5000
 
 await runCommand({
   help: HELP,
@@ -78,41 +71,11 @@ async function hand(pool: Pool, { since, until, changed }: ReconcileRequest, jso
 async function reconcile(config: Config, pool: Pool, request: ReconcileRequest): Promise<ReconcileProgress> {
   const progress = createProgress()
   const { client, close } = await connectTemporal(config)
-  const log = pino({ level: 'warn' }, pino.destination(2))
-  // A wake that fails is made good by the sweep of the service.
-  const mailboxes = createMailboxes({ client, pool, partitions: config.partitions, log, sweep: false })
-  const deps = {
-    pool,
-    openWorkflows: createOpenWorkflows(client),
-    wakeMailbox: (wake: Parameters<typeof mailboxes.wake>[0]) => mailboxes.wakeNow(wake),
-  }
-  const reconciliation: Reconciliation = { name: newId('out'), request, save: () => Promise.resolve() }
   try {
-    return await toTheEnd(() => untilOver(deps, reconciliation, progress))
+    return await toTheEnd(() => runReconcile({ client, pool, partitions: config.partitions, request, progress }))
   } finally {
     await close()
   }
-}
-
-async function untilOver(
-  deps: Parameters<typeof reconcileStep>[0],
-  reconciliation: Reconciliation,
-  { say }: Progress,
-): Promise<ReconcileProgress> {
-  let now = beginReconcile(lowestIdAt('msg', Date.parse(reconciliation.request.since)))
-  let saidAtMs = performance.now()
-  say(`looking through messages since ${reconciliation.request.since}`)
-  while (now.phase !== 'over') {
-    const step = await reconcileStep(deps, reconciliation, now)
-    now = step.progress
-    if (performance.now() - saidAtMs > SAY_EVERY_MS) {
-      saidAtMs = performance.now()
-      const waits = step.waitMs === undefined ? '' : ', waiting: the outbox is full, or another reconciliation is at work'
-      say(`${now.messages} messages, ${now.put} put into the outbox, ${now.parked} left to mailboxes${waits}`)
-    }
-    if (step.waitMs !== undefined) await pause(step.waitMs)
-  }
-  return now
 }
 
 /** Says in one line that a server does not answer. */
@@ -132,8 +95,7 @@ async function toTheEnd<T>(work: () => Promise<T>): Promise<T> {
 }
 
 function summary({ since, until, dryRun }: ReconcileRequest, done: ReconcileProgress) {
-  const { messages, put, parked, carried, changed, mailboxes, tasks } = done
-  return { since, until, dryRun, messages, put, parked, carried, changed, mailboxes, tasks }
+  return { since, until, dryRun, ...countsOf(done) }
 }
 
 function report(request: ReconcileRequest, done: ReconcileProgress): string {

@@ -1,3 +1,4 @@
+import type { WorkflowBundle } from '@temporalio/worker'
 import type { Config } from '../config/index.ts'
 import type { Lane } from '../domain/names.ts'
 import type { Role } from '../workers/service.ts'
@@ -6,6 +7,7 @@ import { readSecrets } from './data-dir.ts'
 import { prepareNamespace } from './embedded/namespace.ts'
 import { CommandFailure, reasonOf } from './failure.ts'
 import { createLog } from './logger.ts'
+import { waitWhileStandby } from './regions/waiting.ts'
 import { migrateDatabase, prepareConfiguration } from './stack.ts'
 import { atMost, stopRequested } from './stopping.ts'
 
@@ -40,14 +42,17 @@ export async function runRoles(input: RolesInput): Promise<number> {
   }
   const secrets = readSecrets(config, config.dataDir, false)
   const stopping = stopRequested()
+  const { roles, lanes, partitions, drainMs } = input
+  let bundling: Promise<WorkflowBundle> | undefined
+  const meanwhile = () => void (bundling = load(roles, config))
+  if (await waitWhileStandby(databaseUrl, { stopping, meanwhile })) return 0
   const { log, flush } = createLog(config.logLevel)
   const [{ startService }] = await Promise.all([
     import('../workers/service.ts'),
     migrateDatabase(databaseUrl).then(() => prepareConfiguration(config, databaseUrl)),
     prepareNamespace(temporalAddress, config.temporalNamespace, { access: config.temporalAccess }),
   ])
-  const { roles, lanes, partitions, drainMs } = input
-  const service = await startService({ ...config, ...secrets }, { roles, lanes, partitions, log, drainMs })
+  const service = await startService({ ...config, ...secrets }, { roles, lanes, partitions, log, drainMs, bundling })
   process.stdout.write(`${input.readyLine(service.url)}\n`)
   const failure = await Promise.race([stopping.then(() => undefined), service.failed.catch((error: unknown) => error)])
   log.info({ roles, reason: failure === undefined ? 'asked' : describe(failure) }, 'service.stopping')
@@ -55,4 +60,17 @@ export async function runRoles(input: RolesInput): Promise<number> {
   flush()
   if (failure !== undefined) throw new CommandFailure('service_failed', `a worker failed: ${reasonOf(failure)}`, { cause: failure })
   return 0
+}
+
+/** Loads the service, and makes what takes seconds. @returns the workflows, for roles that need them */
+function load(roles: readonly Role[], { workerVersion }: Config): Promise<WorkflowBundle> | undefined {
+  const service = import('../workers/service.ts')
+  service.catch(() => undefined)
+  if (!roles.includes('dispatcher')) return undefined
+  const bundling = import('../workers/temporal.ts').then(({ bundleWorkflows }) =>
+    bundleWorkflows({ versioned: workerVersion !== undefined }),
+  )
+  // Whoever uses it is told of its failure.
+  bundling.catch(() => undefined)
+  return bundling
 }

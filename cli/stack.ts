@@ -68,15 +68,21 @@ export async function migrateDatabase(url: string): Promise<void> {
   try {
     await migrate(pool)
   } catch (cause) {
-    const { code } = cause as { code?: unknown }
-    if (code !== 'ECONNREFUSED' && code !== 'ENOTFOUND' && code !== 'ETIMEDOUT') throw cause
-    const { host } = new URL(url)
-    throw new CommandFailure('postgres_failed', `Postgres does not answer at ${host}: start it, or set DATABASE_URL to where it is`, {
-      cause,
-    })
+    throw postgresAway(url, cause)
   } finally {
     await pool.end()
   }
+}
+
+/** What is told of a database that cannot be reached, or not be written to; anything else is thrown as it came. */
+export function postgresAway(url: string, cause: unknown): unknown {
+  const { code } = cause as { code?: unknown }
+  const { host } = new URL(url)
+  const failure = (text: string) => new CommandFailure('postgres_failed', text, { cause })
+  if (code === '25006')
+    return failure(`Postgres at ${host} is read-only: it was fenced for a failover, and another one has taken its place`)
+  if (code !== 'ECONNREFUSED' && code !== 'ENOTFOUND' && code !== 'ETIMEDOUT') return cause
+  return failure(`Postgres does not answer at ${host}: start it, or set DATABASE_URL to where it is`)
 }
 
 /**

@@ -15,3 +15,15 @@ export function instantOf(option: string, text: string, nowMs: number, maxDays: 
   if (atMs < nowMs - maxDays * UNITS_MS['d']!) throw fail(`goes back ${maxDays} days at most`)
   return new Date(atMs)
 }
+
+/**
+ * @param text as 90s, 30m, 12h or 7d
+ * @returns milliseconds
+ * @throws {CommandFailure} `usage`, naming the option
+ */
+export function durationOf(option: string, text: string): number {
+  const [, count, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? []
+  if (count === undefined)
+    throw new CommandFailure('usage', `${option} ${text}: must be a time such as 90s or 5m (--help shows the options)`)
+  return Number(count) * UNITS_MS[unit!]!
+}

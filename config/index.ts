@@ -6,7 +6,7 @@ import type { PriorityWeights } from '../domain/priority.ts'
 import type { Regions } from '../domain/regions.ts'
 import { autoscaleConfig, autoscaleProblems, autoscaleVariables, type AutoscaleConfig } from './autoscale.ts'
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
-import { readRegions, REGION_VARIABLES, type RegionsFile } from './regions.ts'
+import { firstRegionOf, readRegions, REGION_VARIABLES, type RegionsFile } from './regions.ts'
 import { shareVariables } from './shares.ts'
 import { flag, integer, list, nameServers, origins, ports, postgresUrls, secret, secrets, weaknessOf, webUrl } from './formats.ts'
 import { TEMPORAL_VARIABLES, temporalAccess, temporalProblems, workerVersion, type TemporalAccess, type WorkerVersion } from './temporal.ts'
@@ -194,6 +194,16 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
   const problems = [...problemsOf(parsed.data), ...wrongRegions.map((problem) => `TIDINGS_REGIONS_FILE: ${problem}`)]
   if (problems.length > 0) throw new ConfigError(problems.join('\n'))
   return Object.freeze(configOf(parsed.data, regions))
+}
+
+/**
+ * The same for a command that is about all regions and belongs to none: as the first of the regions file, whatever
+ * TIDINGS_REGION says.
+ * @throws {ConfigError}
+ */
+export function readConfigOfRegions(env: Readonly<Record<string, string | undefined>> = process.env): Config {
+  const { TIDINGS_REGIONS_FILE: file = '' } = env
+  return readConfig(file === '' ? env : { ...env, TIDINGS_REGION: firstRegionOf(file) })
 }
 
 const NO_REGIONS: RegionsFile = { regions: undefined, problems: [] }

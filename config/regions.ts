@@ -57,3 +57,13 @@ export function readRegions(path: string, own: string): RegionsFile {
   if (!all.some((one) => one.name === own)) problems.push(`regions: there is no region ${JSON.stringify(own)}, which TIDINGS_REGION names`)
   return { regions: problems.length > 0 ? undefined : createRegions(all, own, distancesMs), problems }
 }
+
+/** The first region that a file names; undefined where it cannot be read. */
+export function firstRegionOf(path: string): string | undefined {
+  try {
+    const { regions } = JSON.parse(readFileSync(path, 'utf8')) as { regions?: object }
+    return Object.keys(regions ?? {})[0]
+  } catch {
+    return undefined
+  }
+}

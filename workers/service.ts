@@ -1,3 +1,4 @@
+import type { WorkflowBundle } from '@temporalio/worker'
 import type { Logger } from 'pino'
 import { createLoad } from '../activities/load.ts'
 import { createRunMemory, type RunMemory } from '../activities/run-memory.ts'
@@ -47,6 +48,8 @@ export interface ServiceOptions {
   readonly log: Logger
   /** How long requests in flight may go on when the service stops; then they are given up as interrupted. */
   readonly drainMs: number
+  /** The workflows, where somebody has begun to bundle them; absent: they are bundled where they are needed. */
+  readonly bundling?: Promise<WorkflowBundle> | undefined
 }
 
 export interface Service {
@@ -77,7 +80,7 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   const dispatches = roles.includes('dispatcher')
   const delivers = roles.includes('delivery')
   installRuntime({ log, debugging: config.workflowDebugging, metricsAddress: temporalMetricsAddress(config) })
-  const bundling = dispatches ? bundleWorkflows({ versioned: config.workerVersion !== undefined }) : undefined
+  const bundling = dispatches ? bundled(config, options) : undefined
   const statements = config.metricsPort === undefined ? undefined : createStatementTimes()
   const parts = await connectParts(config, log, stack, statements?.observe)
   const metrics = createMetrics({
@@ -114,6 +117,10 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   health.started()
   stack.push(() => Promise.resolve(health.stopping()))
   return { url, failed: workers?.failed ?? new Promise<never>(() => undefined), stop: () => stack.unwind() }
+}
+
+function bundled({ workerVersion }: Config, { bundling }: ServiceOptions): Promise<WorkflowBundle> {
+  return bundling ?? bundleWorkflows({ versioned: workerVersion !== undefined })
 }
 
 function otherRegionsOf({ regions }: Config): readonly string[] {
