@@ -14,7 +14,7 @@ const COMMANDS = {
   advise: ['cli/advise.ts', 'what recorded use would save'],
   token: ['cli/token.ts', 'prints a token for the API'],
   reconcile: ['cli/reconcile.ts', 'starts what is undelivered and has no workflow, after a failover'],
-  region: ['cli/region.ts', 'the standby of a region, and what a lost region had not replicated'],
+  region: ['cli/region.ts', 'add, status, failover, failback: regions, their standbys, and what a lost one had not replicated'],
   import: ['cli/import.ts', 'applications and endpoints of a Svix server'],
   demo: ['cli/demo.ts', 'real payloads to a healthy, a flaky and a failing receiver'],
 }

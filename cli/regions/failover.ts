@@ -32,7 +32,7 @@ export interface FailoverRequest {
   readonly standbyUrl: string
   /** Of the region's primary. A planned failover needs it; after a disaster it is looked at: nobody may answer there. */
   readonly primaryUrl?: string | undefined
-  /** Set: both sides answer, nothing is lost or repeated. The region's processes have so long to end. */
+  /** Set: both sides answer, nothing is lost or repeated. So long have the region's processes to end, and then the standby to apply all. */
   readonly planned?: { readonly drainMs: number } | undefined
   /** Goes on where the region, or connections to its primary, are still there. */
   readonly force?: boolean
@@ -240,7 +240,7 @@ async function asPlanned(run: Run): Promise<Done> {
     let isHandedOver = false
     try {
       await run.step('fence', 'making the primary read-only', () => fence(primary))
-      await run.step('replay', 'waiting until the standby has everything', () => waitUntilReplayed(primary, run.standby))
+      await run.step('replay', 'waiting until the standby has everything', () => waitUntilReplayed(primary, run.standby, drainMs))
       const { failoverVersion } = await run.step('temporal', `handing ${namespace} over to ${to.name}`, () => handOver(from, to, namespace))
       isHandedOver = true
       await run.step('promote', `promoting ${hostOf(request.standbyUrl)}`, () => promoteOpen(run))

@@ -7,8 +7,7 @@ import type { Progress } from '../progress.ts'
 
 const POLL_MS = 200
 const FENCED_WITHIN_MS = 10_000
-const REPLAYED_WITHIN_MS = 60_000
-/** Above this a line says who is connected still, no more often. */
+/** No more often a line says who is connected still. */
 const SAY_EVERY_MS = 5000
 
 /**
@@ -71,14 +70,14 @@ async function untilFenced(server: Pool, wanted: boolean): Promise<void> {
 }
 
 /** Waits until a standby has applied all that its fenced primary has written. @throws {CommandFailure} `failover_failed` */
-export async function waitUntilReplayed(primary: Pool, standby: Pool): Promise<void> {
+export async function waitUntilReplayed(primary: Pool, standby: Pool, withinMs: number): Promise<void> {
   const lsn = await writtenUpTo(primary)
-  const endMs = performance.now() + REPLAYED_WITHIN_MS
+  const endMs = performance.now() + withinMs
   for (;;) {
     const bytes = await bytesUntil(standby, lsn)
     if (bytes <= 0) return
     if (performance.now() > endMs) {
-      throw new CommandFailure('failover_failed', `the standby is ${bytes} bytes behind after ${REPLAYED_WITHIN_MS / 1000} s`)
+      throw new CommandFailure('failover_failed', `the standby is ${bytes} bytes behind after ${withinMs / 1000} s`)
     }
     await delay(POLL_MS / 10)
   }
