@@ -68,11 +68,12 @@ export async function takeOver(world: World, progress: Progress): Promise<{ repo
   const { home, peer } = world.plan
   const place = world.places.get(home)!
   const startedAtMs = Date.now()
-  const report = await failOverRegion({
+  const failover = failOverRegion({
     ...{ regions: await regionsOf(world), region: home, to: peer, standbyUrl: place.standby!.url, progress },
     ...{ since: new Date(startedAtMs - SINCE_MS), partitions: PARTITIONS },
   })
-  await serveFrom(world, place, peer, place.waiting!)
+  // What waits goes to work as soon as the standby is promoted, while what is undelivered is looked for.
+  const [report] = await Promise.all([failover, serveFrom(world, place, peer, place.waiting!)])
   const promoted = await messagesBefore(place.standby!.url, promotedAt(report))
   return { report, promoted }
 }

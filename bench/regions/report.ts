@@ -38,7 +38,7 @@ export interface Outcome {
   readonly latencyOfOthers: Readonly<Partial<Record<Reach, Distribution>>>
   readonly replication: { readonly lagMs: Distribution; readonly lagBytesMax: number }
   readonly configuration: {
-    /** From asking for a change until every region that answers shows it. */
+    /** From asking for a change until every region shows it, while nothing was wrong. */
     readonly everywhereMs: Distribution
     readonly refused: number
     readonly unseen: number
@@ -99,7 +99,7 @@ export function countOutcome(measured: Measured): Outcome {
     },
     configuration: {
       everywhereMs: distributionOf(
-        changes.filter(({ status, unseen }) => status === 200 && unseen.length === 0).map(({ everywhereMs }) => everywhereMs),
+        changes.filter(({ atMs }) => atMs >= steady[0] && atMs < steady[1]).flatMap(({ everywhereMs }) => everywhereMs ?? []),
       ),
       refused: changes.filter(({ status }) => status !== 200).length,
       unseen: changes.filter(({ unseen }) => unseen.length > 0).length,
@@ -230,7 +230,7 @@ export function plotDrill({ ledger, acts, lags, changes }: Measured): string {
       lines: [
         {
           name: 'changes',
-          points: changes.filter(({ status }) => status === 200).map(({ atMs, everywhereMs }) => [seconds(atMs), everywhereMs] as const),
+          points: changes.flatMap(({ atMs, everywhereMs }) => (everywhereMs === undefined ? [] : [[seconds(atMs), everywhereMs] as const])),
         },
       ],
     },

@@ -24,11 +24,11 @@ export interface ChangeSample {
   /** Where it was asked for. */
   readonly region: string
   readonly answeredMs: number
-  /** Until the last region that could be asked showed it. */
-  readonly everywhereMs: number
+  /** Until the last region showed it. Undefined: one did not within ten seconds. */
+  readonly everywhereMs: number | undefined
   /** The status that it was answered with; 0: there was no answer. */
   readonly status: number
-  /** Regions that had not shown it after ten seconds. */
+  /** Regions that answer, and had not shown it after ten seconds. */
   readonly unseen: readonly string[]
 }
 
@@ -96,19 +96,23 @@ async function change(publisherOf: (region: string) => Publisher, { appId, regio
     status = Number((error as { status?: unknown }).status ?? 0)
   }
   const answeredMs = performance.now() - atMs
-  if (status !== 200) return { atMs, region, answeredMs, everywhereMs: answeredMs, status, unseen: [] }
+  if (status !== 200) return { atMs, region, answeredMs, everywhereMs: undefined, status, unseen: [] }
   const unseen: string[] = []
   await Promise.all(
     others.map(async (other) => {
+      let answers = false
       while (performance.now() - atMs < SEEN_WITHIN_MS) {
         const shown = await publisherOf(other)
           .send('GET', `/app/${appId}`, null)
-          .catch(() => '')
-        if (shown.includes(`"${value}"`)) return
+          .catch(() => undefined)
+        answers = shown !== undefined
+        if (shown?.includes(`"${value}"`)) return
         await delay(LOOK_EVERY_MS)
       }
-      unseen.push(other)
+      // A region that was lost meanwhile shows nothing.
+      if (answers) unseen.push(other)
     }),
   )
-  return { atMs, region, answeredMs, everywhereMs: performance.now() - atMs, status, unseen }
+  const everywhereMs = performance.now() - atMs
+  return { atMs, region, answeredMs, everywhereMs: everywhereMs < SEEN_WITHIN_MS ? everywhereMs : undefined, status, unseen }
 }
