@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -7,8 +7,18 @@ import { API_DRAIN_MS, STOP_EXTRA_MS } from '../../cli/roles.ts'
 import { readConfig, VARIABLES } from '../../config/index.ts'
 import { LANES } from '../../domain/names.ts'
 import { kubernetesProgram, NO_PROGRAM, runProgram } from '../support/kubernetes-programs.ts'
-import { createScratch } from '../support/scratch.ts'
-import { CHART, deploymentsOf, ofKind, render, renderText, VALUE_SETS, valuesOf, type Deployment, type Manifest } from './chart.ts'
+import {
+  CHART,
+  deploymentsOf,
+  ofKind,
+  problemsOf,
+  render,
+  renderText,
+  VALUE_SETS,
+  valuesOf,
+  type Deployment,
+  type Manifest,
+} from './chart.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const SECRETS = /SECRET|ENCRYPTION_KEY|API_KEY|DATABASE_URL|REDIS_URL|EGRESS_PROXY/
@@ -82,8 +92,8 @@ for (const set of VALUE_SETS) {
       const own = container.env.map(({ name, value }) => [name, value ?? exampleOf(name)])
       const environment: Record<string, string> = { ...shared, ...Object.fromEntries(own) }
       for (const variable of Object.keys(environment)) assert.ok((VARIABLES as readonly string[]).includes(variable), variable)
-      // Files with certificates are there in a Pod only.
-      const config = readConfig(Object.fromEntries(Object.entries(environment).filter(([name]) => !name.endsWith('_PATH'))))
+      // Files are there in a Pod only.
+      const config = readConfig(Object.fromEntries(Object.entries(environment).filter(([name]) => !/_(PATH|FILE)$/.test(name))))
       assert.equal(config.environment, 'production')
       assert.equal(config.metricsPort, 9464)
     }
@@ -136,22 +146,8 @@ for (const set of VALUE_SETS) {
   })
 }
 
-/** What `kubectl-validate` finds in the objects, by the schemas of Kubernetes 1.30 and of KEDA; empty where nothing. */
-async function problemsOf(kubectlValidate: string, text: string): Promise<string> {
-  const scratch = createScratch('chart')
-  try {
-    const file = join(scratch.path, 'objects.yaml')
-    writeFileSync(file, text)
-    const args = [file, '--local-crds', join(ROOT, 'test/deploy/keda'), '--version', '1.30', '--output', 'json']
-    const { code, stdout, stderr } = await runProgram(kubectlValidate, args)
-    return code === 0 ? '' : stdout + stderr
-  } finally {
-    scratch.remove()
-  }
-}
-
 const exampleOf = (variable: string): string =>
-  variable === 'DATABASE_URL'
+  /DATABASE_URL/.test(variable)
     ? 'postgres://tidings:secret@postgres/tidings'
     : variable === 'TIDINGS_REDIS_URL'
       ? 'redis://valkey:6379'
@@ -168,6 +164,38 @@ function selecting(
       return { name: `${kind} ${metadata.name}`, labels: kind === 'Service' ? selector : ((podSelector ?? selector).matchLabels ?? {}) }
     })
 }
+
+test('what waits for a promotion is not killed meanwhile, and is replaced at once', { skip }, async () => {
+  const specOf = async (args: readonly string[]) => {
+    const [api] = ofKind(await render(program, args), 'Deployment')
+    return api!.spec as { progressDeadlineSeconds: number; strategy: { type?: string; rollingUpdate?: object } }
+  }
+  const [plain, waiting] = [await specOf([]), await specOf(['--set', 'waitsForPromotion=true'])]
+  assert.deepEqual([plain.progressDeadlineSeconds, plain.strategy.type], [660, undefined])
+  assert.deepEqual(waiting.strategy, { type: 'Recreate' })
+  const { container } = deploymentsOf(await render(program, ['--set', 'waitsForPromotion=true']))[0]!
+  const years = (container.startupProbe!.periodSeconds * container.startupProbe!.failureThreshold) / (365 * 86_400)
+  assert.ok(years > 10 && waiting.progressDeadlineSeconds > 10 * 365 * 86_400 && waiting.progressDeadlineSeconds < 2 ** 31)
+})
+
+test('the regions file is mounted where processes look for it, and a changed one restarts them', { skip }, async () => {
+  const file = join(ROOT, 'config/regions.json')
+  const args = ['--set-file', `regions=${file}`, '--set', 'config.TIDINGS_REGION=us-west']
+  const manifests = await render(program, args)
+  const [shared, regions] = ['hooks-tidings', 'hooks-tidings-regions'].map((name) =>
+    ofKind(manifests, 'ConfigMap').find(({ metadata }) => metadata.name === name),
+  )
+  assert.equal(regions?.data?.['regions.json'], readFileSync(file, 'utf8'))
+  const path = shared?.data?.['TIDINGS_REGIONS_FILE'] ?? ''
+  for (const { name, pod, container } of deploymentsOf(manifests)) {
+    const { mountPath } = container.volumeMounts.find((one) => one.name === 'regions')!
+    assert.equal(`${mountPath}/regions.json`, path, name)
+    assert.deepEqual(pod.volumes.find((one) => one.name === 'regions')?.configMap, { name: 'hooks-tidings-regions' })
+  }
+  const digests = async (more: readonly string[]) => /tidings\/regions: (\w+)/.exec(await renderText(program, more))?.[1]
+  assert.notEqual(await digests(args), await digests(valuesOf('everything')))
+  assert.equal(await digests([]), undefined)
+})
 
 test('the autoscaler may read the status and change the scale of one Deployment, and nothing else', { skip }, async () => {
   const manifests = await render(program, valuesOf('autoscaler'))
@@ -198,6 +226,8 @@ test('values that are no setting, or that contradict each other, are refused', {
     [[...valuesOf('autoscaler'), '--set', 'keda.enabled=true'], /one of them/],
     [['--set', 'keda.enabled=true,temporal.tls.enabled=true'], /client certificate/],
     [['--set', 'api.ingress.enabled=true'], /api\.ingress\.host/],
+    [['--set-file', `regions=${join(ROOT, 'config/regions.json')}`], /no region "local"/],
+    [['--set', 'config.TIDINGS_REGIONS_FILE=/tmp/regions.json'], /TIDINGS_REGIONS_FILE/],
   ]
   for (const [args, why] of refused) await assert.rejects(renderText(program, args), why, args.join(' '))
 })

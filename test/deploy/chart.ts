@@ -1,10 +1,13 @@
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseAllDocuments } from 'yaml'
 import { runProgram } from '../support/kubernetes-programs.ts'
+import { createScratch } from '../support/scratch.ts'
 
 const HELM_FOLDER = fileURLToPath(new URL('../../deploy/helm/', import.meta.url))
 export const CHART = join(HELM_FOLDER, 'tidings')
+const KEDA_SCHEMAS = fileURLToPath(new URL('keda/', import.meta.url))
 
 /** The values that the documentation shows, and none. */
 export const VALUE_SETS = ['', 'autoscaler', 'keda', 'everything'] as const
@@ -23,6 +26,7 @@ export interface Container {
   readonly readinessProbe?: Probe
   readonly startupProbe?: Probe
   readonly lifecycle?: { readonly preStop: { readonly sleep: { readonly seconds: number } } }
+  readonly volumeMounts: readonly { readonly name: string; readonly mountPath: string }[]
   readonly securityContext: object
   readonly resources: { readonly requests: Readonly<Record<string, string>>; readonly limits: Readonly<Record<string, string>> }
 }
@@ -68,6 +72,7 @@ export interface Deployment {
     readonly terminationGracePeriodSeconds: number
     readonly securityContext: object
     readonly topologySpreadConstraints: readonly object[]
+    readonly volumes: readonly { readonly name: string; readonly configMap?: object }[]
   }
   readonly container: Container
 }
@@ -88,4 +93,18 @@ export function deploymentsOf(manifests: readonly Manifest[]): readonly Deployme
     const container = template.spec.containers[0]!
     return { name: metadata.name, component, replicas, labels: template.metadata.labels, pod: template.spec, container }
   })
+}
+
+/** What `kubectl-validate` finds in the objects, by the schemas of Kubernetes 1.30 and of KEDA; empty where nothing. */
+export async function problemsOf(kubectlValidate: string, text: string): Promise<string> {
+  const scratch = createScratch('chart')
+  try {
+    const file = join(scratch.path, 'objects.yaml')
+    writeFileSync(file, text)
+    const args = [file, '--local-crds', KEDA_SCHEMAS, '--version', '1.30', '--output', 'json']
+    const { code, stdout, stderr } = await runProgram(kubectlValidate, args)
+    return code === 0 ? '' : stdout + stderr
+  } finally {
+    scratch.remove()
+  }
 }

@@ -79,6 +79,17 @@ test('workers reach public addresses only: none that the address guard refuses, 
   )
 })
 
+test('the API reaches public addresses where there are several regions, and nowhere else', { skip }, async () => {
+  const chosen = async (args: readonly string[]) => {
+    const { podSelector } = policyOf(await render(program, args), '-workers') as Policy & {
+      podSelector: { matchExpressions: readonly { values: readonly string[] }[] }
+    }
+    return podSelector.matchExpressions[0]!.values
+  }
+  assert.deepEqual(await chosen([]), ['dispatcher', 'fast', 'retry', 'slow'])
+  assert.deepEqual(await chosen(valuesOf('everything')), ['api', 'all', 'dispatcher', 'fast', 'slow'])
+})
+
 test('what TIDINGS_ALLOW_SUBNETS and TIDINGS_ALLOW_PORTS open is open to workers', { skip }, async () => {
   const policy = policyOf(await render(program, valuesOf('everything')), '-workers')
   const [internet, subnets, proxy] = policy.egress ?? []
@@ -104,7 +115,7 @@ test('other processes reach DNS, Postgres, Temporal and Redis; the API and metri
   )
   assert.deepEqual(portsOf(policyOf(plain, '-api').ingress), [['http']])
   const full = policyOf(await render(program, valuesOf('everything')), '')
-  assert.deepEqual(portsOf(full.egress), [[53, 53], [6432], [7233], [6379], [4318]])
+  assert.deepEqual(portsOf(full.egress), [[53, 53], [6432], [7233], [6379], [5433], [8443], [4318]])
   assert.equal(full.ingress, undefined)
   const scaler = policyOf(await render(program, valuesOf('autoscaler')), '-autoscaler')
   assert.deepEqual(portsOf(scaler.egress), [[443, 6443]])

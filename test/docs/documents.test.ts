@@ -7,7 +7,7 @@ import { VARIABLES } from '../../config/index.ts'
 import { LIMITS } from '../../domain/limits.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
-const PAGES = globSync(['*.md', 'docs/**/*.md', 'bench/**/*.md', 'examples/**/*.md'], { cwd: ROOT })
+const PAGES = globSync(['*.md', 'docs/**/*.md', 'bench/**/*.md', 'deploy/**/*.md', 'examples/**/*.md'], { cwd: ROOT })
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8')
 
 /** The anchor that the usual renderers give a heading. */

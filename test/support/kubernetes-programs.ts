@@ -9,7 +9,16 @@ export const NO_PROGRAM = 'is neither on the path nor built by .ci/run'
 
 /** Programs of Kubernetes that `.ci/run` builds beside the other downloads, or that are on the path. @returns undefined where it is neither */
 export function kubernetesProgram(name: 'helm' | 'kubectl-validate' | 'kube-apiserver' | 'etcd'): string | undefined {
-  const built = join(readConfig().cacheDir ?? join(homedir(), '.cache', 'tidings'), 'kubernetes', name)
+  return builtProgram('kubernetes', name)
+}
+
+/** What resolves compose files. @returns undefined where `.ci/run` has not built it, and it is not on the path */
+export function composeProgram(): string | undefined {
+  return builtProgram('compose', 'compose-config')
+}
+
+function builtProgram(folder: string, name: string): string | undefined {
+  const built = join(readConfig().cacheDir ?? join(homedir(), '.cache', 'tidings'), folder, name)
   if (existsSync(built)) return built
   try {
     return execFileSync('sh', ['-c', 'command -v "$0"', name], { encoding: 'utf8' }).trim()
@@ -18,13 +27,14 @@ export function kubernetesProgram(name: 'helm' | 'kubectl-validate' | 'kube-apis
   }
 }
 
-/** Runs one of them. @param input what it reads from stdin */
+/** Runs one of them. @param input what it reads from stdin @param options where, and with which variables; absent: as this process */
 export function runProgram(
   program: string,
   args: readonly string[],
   input = '',
+  options: { readonly cwd?: string; readonly env?: Readonly<Record<string, string>> } = {},
 ): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'], ...options })
   let stdout = ''
   let stderr = ''
   child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()))

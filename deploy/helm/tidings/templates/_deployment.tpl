@@ -18,9 +18,14 @@ spec:
   replicas: {{ .replicas }}
   {{- end }}
   revisionHistoryLimit: 5
-  progressDeadlineSeconds: {{ add $values.probes.startSeconds 60 }}
+  progressDeadlineSeconds: {{ add (include "tidings.startSeconds" $root) 60 }}
   strategy:
+    {{- if $values.waitsForPromotion }}
+    # New Pods are not ready before the promotion, and what is replaced one by one waits for that.
+    type: Recreate
+    {{- else }}
     rollingUpdate: { maxSurge: 25%, maxUnavailable: 0 }
+    {{- end }}
   selector:
     matchLabels:
       {{- include "tidings.selector" $root | nindent 6 }}
@@ -36,6 +41,9 @@ spec:
       annotations:
         # A changed setting is read by new processes only.
         tidings/config: {{ include (print $root.Template.BasePath "/configmap.yaml") $root | sha256sum }}
+        {{- with $values.regions }}
+        tidings/regions: {{ sha256sum . }}
+        {{- end }}
         {{- if .portName }}
         prometheus.io/scrape: 'true'
         prometheus.io/port: '9464'
@@ -108,7 +116,7 @@ spec:
           startupProbe:
             httpGet: { path: /health, port: {{ .portName }} }
             periodSeconds: 5
-            failureThreshold: {{ div $values.probes.startSeconds 5 }}
+            failureThreshold: {{ div (include "tidings.startSeconds" $root) 5 }}
           livenessProbe:
             httpGet: { path: /health, port: {{ .portName }} }
             periodSeconds: 10
@@ -137,11 +145,18 @@ spec:
             {{- if $values.temporal.tls.secretName }}
             - { name: temporal-tls, mountPath: /etc/tidings/temporal-tls, readOnly: true }
             {{- end }}
+            {{- if $values.regions }}
+            - { name: regions, mountPath: /etc/tidings/regions, readOnly: true }
+            {{- end }}
       volumes:
         - name: tmp
           emptyDir: { sizeLimit: 128Mi }
         {{- if $values.temporal.tls.secretName }}
         - name: temporal-tls
           secret: { secretName: {{ $values.temporal.tls.secretName }}, defaultMode: 0440 }
+        {{- end }}
+        {{- if $values.regions }}
+        - name: regions
+          configMap: { name: {{ include "tidings.fullname" $root }}-regions }
         {{- end }}
 {{- end -}}

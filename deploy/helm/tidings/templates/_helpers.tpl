@@ -68,3 +68,8 @@ results (STOP_EXTRA_MS), and a margin. Call with drainMs, and delay: seconds bef
 {{- end -}}
 {{- $names | toJson -}}
 {{- end -}}
+
+{{- /* How long a start may take, in seconds: for a process that waits for a promotion as long as Kubernetes can count, 68 years. */ -}}
+{{- define "tidings.startSeconds" -}}
+{{- if .Values.waitsForPromotion -}}2147483000{{- else -}}{{ int64 .Values.probes.startSeconds }}{{- end -}}
+{{- end -}}
