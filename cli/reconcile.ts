@@ -7,7 +7,7 @@ import { readOptions, runCommand } from './command.ts'
 import { databaseUrlOf } from './data-dir.ts'
 import { CommandFailure, reasonOf } from './failure.ts'
 import { createProgress } from './progress.ts'
-import { countsOf, runReconcile } from './reconcile/run.ts'
+import { countsOf, describeCounts, runReconcile } from './reconcile/run.ts'
 import { connectTemporal } from './temporal-client.ts'
 import { instantOf } from './time.ts'
 
@@ -99,14 +99,7 @@ function summary({ since, until, dryRun }: ReconcileRequest, done: ReconcileProg
 }
 
 function report(request: ReconcileRequest, done: ReconcileProgress): string {
-  const lines = [
-    `${done.messages} messages from ${request.since} to ${request.until}${request.dryRun ? '; nothing was changed, these would be' : ''}`,
-    `${done.put} deliveries put into the outbox`,
-    `${done.parked} deliveries that waited for a retry left to mailboxes`,
-    `${done.mailboxes} mailboxes woken`,
-    `${done.tasks} background tasks started again`,
-    `${done.carried} deliveries left alone: a fan-out that carries their message is open`,
-    `${done.changed} deliveries left alone: their endpoint was changed after the message (--changed puts them in)`,
-  ]
-  return `${lines.join('\n')}\n`
+  const [messages, ...lines] = describeCounts(done)
+  const looked = `${messages} from ${request.since} to ${request.until}${request.dryRun ? '; nothing was changed, these would be' : ''}`
+  return `${[looked, ...lines].join('\n')}\n`
 }

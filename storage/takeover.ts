@@ -84,3 +84,16 @@ export async function newestMessageAt(db: Queryable): Promise<Date | undefined> 
   const { rows } = await db.query<{ at: Date }>('SELECT created_at AS at FROM message ORDER BY id DESC LIMIT 1')
   return rows[0]?.at
 }
+
+/**
+ * Has this server receive shared configuration, or no longer. Two servers of one region have one slot at the cluster, and each
+ * would miss what the other was given. Not in a transaction that is read-only. Needs the owner of the subscription, or a superuser.
+ */
+export async function setSubscribed(db: Queryable, on: boolean): Promise<void> {
+  const { rows } = await db.query<{ name: string }>(
+    `SELECT quote_ident(subname) AS name FROM pg_subscription WHERE subname LIKE 'tidings\\_configuration%' AND subenabled <> $1
+       AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+    [on],
+  )
+  for (const { name } of rows) await db.query(`ALTER SUBSCRIPTION ${name} ${on ? 'ENABLE' : 'DISABLE'}`)
+}

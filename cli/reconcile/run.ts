@@ -56,3 +56,16 @@ export function countsOf(done: ReconcileProgress): ReconcileCounts {
   const { messages, put, parked, carried, changed, mailboxes, tasks } = done
   return { messages, put, parked, carried, changed, mailboxes, tasks }
 }
+
+/** A line each, messages first. */
+export function describeCounts(counts: ReconcileCounts): string[] {
+  return [
+    `${counts.messages} messages`,
+    `${counts.put} deliveries put into the outbox`,
+    `${counts.parked} deliveries that waited for a retry left to mailboxes`,
+    `${counts.mailboxes} mailboxes woken`,
+    `${counts.tasks} background tasks started again`,
+    `${counts.carried} deliveries left alone: a fan-out that carries their message is open`,
+    `${counts.changed} deliveries left alone: their endpoint was changed after the message (--changed puts them in)`,
+  ]
+}

@@ -197,8 +197,9 @@ async function afterDisaster(run: Run): Promise<Done> {
   // What is accepted from now on is under way. The clock of the region that was lost may have been ahead.
   const newest = await newestMessageAt(run.standby)
   const until = new Date(Math.max(Date.now(), (newest?.getTime() ?? 0) + 1))
-  await stating(`${namespace} is active at ${to.name}, and the standby is not promoted: tidings region standby promote --url …`, () =>
-    run.step('promote', `promoting ${hostOf(request.standbyUrl)}`, () => promoteOpen(run)),
+  await stating(
+    `${namespace} is active at ${to.name}; tidings region standby lag --url … says whether the standby is promoted, standby promote does it`,
+    () => run.step('promote', `promoting ${hostOf(request.standbyUrl)}`, () => promoteOpen(run)),
   )
   try {
     const reconciled = await run.step('reconcile', 'reconciling what is undelivered', () => reconcile(run, until))
@@ -210,8 +211,8 @@ async function afterDisaster(run: Run): Promise<Done> {
 
 async function promoteOpen({ request, standby }: Run): Promise<void> {
   await promote(request.standbyUrl)
-  // A copy of a server that was fenced is fenced.
-  if ((await lookAt(standby, request.standbyUrl)).isFenced) await liftFence(standby)
+  // A copy of a server that was fenced is fenced, and a primary that hands over receives no configuration.
+  await liftFence(standby)
 }
 
 async function reconcile({ request, namespace, to, standby, progress }: Run, until: Date): Promise<ReconcileCounts> {

@@ -1,7 +1,15 @@
 /** What a planned failover does with the database that is left: nothing may be written there that the standby has not. */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Pool } from '../../storage/pool.ts'
-import { bytesUntil, endConnections, readDatabaseServer, readTidingsConnections, setFence, writtenUpTo } from '../../storage/takeover.ts'
+import {
+  bytesUntil,
+  endConnections,
+  readDatabaseServer,
+  readTidingsConnections,
+  setFence,
+  setSubscribed,
+  writtenUpTo,
+} from '../../storage/takeover.ts'
 import { CommandFailure } from '../failure.ts'
 import type { Progress } from '../progress.ts'
 
@@ -37,8 +45,12 @@ export async function waitUntilDrained(primary: Pool, drainMs: number, force: bo
   }
 }
 
-/** Has a primary refuse to write, and ends what connections of Tidings are left. @throws {CommandFailure} `postgres_failed` */
+/**
+ * Has a primary refuse to write, and receive no more configuration, and ends what connections of Tidings are left.
+ * @throws {CommandFailure} `postgres_failed`
+ */
 export async function fence(primary: Pool): Promise<void> {
+  if (!(await readDatabaseServer(primary)).isFenced) await setSubscribed(primary, false)
   await setFence(primary, true)
   await untilFenced(primary, true)
   const left = await readTidingsConnections(primary)
@@ -49,10 +61,13 @@ export async function fence(primary: Pool): Promise<void> {
     )
 }
 
-/** Lets a server write again. @throws {CommandFailure} `postgres_failed` */
+/** Lets a server write and receive again, where it does not. @throws {CommandFailure} `postgres_failed` */
 export async function liftFence(server: Pool): Promise<void> {
-  await setFence(server, false)
-  await untilFenced(server, false)
+  if ((await readDatabaseServer(server)).isFenced) {
+    await setFence(server, false)
+    await untilFenced(server, false)
+  }
+  await setSubscribed(server, true)
 }
 
 async function untilFenced(server: Pool, wanted: boolean): Promise<void> {

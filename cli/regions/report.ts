@@ -1,6 +1,7 @@
 /** What the commands about regions say to somebody who reads it. */
 import type { Region } from '../../domain/regions.ts'
 import type { ReplicationState } from '../../storage/replication.ts'
+import { describeCounts } from '../reconcile/run.ts'
 import type { AddRegionReport } from './add.ts'
 import type { FailoverReport } from './failover.ts'
 import type { RegionState, RegionsStatus } from './status.ts'
@@ -86,7 +87,7 @@ export function describeFailover(report: FailoverReport, { apiUrl }: Region): st
     behind,
     `${region} is at ${to}, failover version ${report.failoverVersion}; lead ${apiUrl} to the API there`,
     ...(planned ? ['the old primary is read-only: remove its data directory and make it a standby of the new one (standby create)'] : []),
-    ...(reconciled === undefined ? [] : [`reconciled: ${JSON.stringify(reconciled)}`]),
+    ...(reconciled === undefined ? [] : ['reconciled:', ...describeCounts(reconciled).map((line) => `  ${line}`)]),
     ...(report.reconcileFailure === undefined ? [] : [whatIsLeft(report)]),
   ])
 }

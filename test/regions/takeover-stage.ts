@@ -31,8 +31,9 @@ export interface TakeoverStage {
   /** Stops it and removes all that it has. */
   removePostgres(place: Place): Promise<void>
   withPool<T>(place: Place, work: (pool: Pool) => Promise<T>): Promise<T>
-  /** Starts API and worker of us-east at a place, and waits for nothing. */
-  startProcesses(place: Place): { readonly api: RunningProcess; readonly worker: RunningProcess }
+  /** Starts a process of us-east at a place, and waits for nothing. */
+  startApi(place: Place): RunningProcess
+  startWorker(place: Place): RunningProcess
   apiUrl(place: Place): string
   region(...args: string[]): RunningProcess
   close(): Promise<void>
@@ -78,6 +79,12 @@ export async function setTakeoverStage(programs: TemporalServerPrograms): Promis
     processes.add(started)
     return started
   }
+  const environmentOf = (place: Place) => ({
+    ...{ TIDINGS_PORT: String(apiPorts[place]), TIDINGS_DATA_DIR: scratch.path, TIDINGS_REGION: 'us-east' },
+    ...{ TIDINGS_JWT_SECRET: SECRET, TIDINGS_ENCRYPTION_KEY: `${SECRET}, for encryption`, TIDINGS_ALLOW_SUBNETS: '127.0.0.0/8' },
+    ...{ TIDINGS_PARTITIONS: '2', TIDINGS_LOG_LEVEL: 'warn', TIDINGS_RETRY_SCHEDULE: '2,'.repeat(30).slice(0, -1) },
+    ...{ TIDINGS_BREAKER_OPEN_MS: '2000', DATABASE_URL: urlOf(place), TEMPORAL_ADDRESS: temporalOf(place) },
+  })
   return {
     clusters,
     token: await createToken({ secret: SECRET, subject: newId('org') }),
@@ -106,15 +113,8 @@ export async function setTakeoverStage(programs: TemporalServerPrograms): Promis
         await pool.end()
       }
     },
-    startProcesses(place) {
-      const env = {
-        ...{ TIDINGS_PORT: String(apiPorts[place]), TIDINGS_DATA_DIR: scratch.path, TIDINGS_REGION: 'us-east' },
-        ...{ TIDINGS_JWT_SECRET: SECRET, TIDINGS_ENCRYPTION_KEY: `${SECRET}, for encryption`, TIDINGS_ALLOW_SUBNETS: '127.0.0.0/8' },
-        ...{ TIDINGS_PARTITIONS: '2', TIDINGS_LOG_LEVEL: 'warn', TIDINGS_RETRY_SCHEDULE: '2,'.repeat(30).slice(0, -1) },
-        ...{ TIDINGS_BREAKER_OPEN_MS: '2000', DATABASE_URL: urlOf(place), TEMPORAL_ADDRESS: temporalOf(place) },
-      }
-      return { api: spawn('cli/api.ts', [], env), worker: spawn('cli/worker.ts', [], env) }
-    },
+    startApi: (place) => spawn('cli/api.ts', [], environmentOf(place)),
+    startWorker: (place) => spawn('cli/worker.ts', [], environmentOf(place)),
     apiUrl: (place) => `http://127.0.0.1:${apiPorts[place]}`,
     region: (...args) => spawn('cli/region.ts', args, { TIDINGS_PARTITIONS: '2' }),
     async close() {

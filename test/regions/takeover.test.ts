@@ -16,6 +16,7 @@ import { NO_TEMPORAL_SERVER, temporalServerPrograms } from '../support/temporal-
 import { setTakeoverStage, type Place, type TakeoverStage } from './takeover-stage.ts'
 
 const WITHIN_MS = 120_000
+const SUBSCRIPTION = 'tidings_configuration'
 
 const programs = await temporalServerPrograms()
 const tool = await findPostgresTool('pg_basebackup', { cacheDir: readConfig().cacheDir, major: 18 })
@@ -60,8 +61,14 @@ async function refused(...args: string[]): Promise<string> {
 
 const callsAt = (place: Place): Calls => createCalls({ url: stage.apiUrl(place), token: stage.token })
 
-const ready = ({ api, worker }: { api: RunningProcess; worker: RunningProcess }) =>
-  Promise.all([api.line(/^tidings ready/), worker.line(/^tidings worker ready/)])
+interface Processes {
+  readonly api: RunningProcess
+  readonly worker: RunningProcess
+}
+
+const startProcesses = (place: Place): Processes => ({ api: stage.startApi(place), worker: stage.startWorker(place) })
+
+const ready = ({ api, worker }: Processes) => Promise.all([api.line(/^tidings ready/), worker.line(/^tidings worker ready/)])
 
 async function arrived(path: string, expected: readonly number[]): Promise<void> {
   const told = () => JSON.stringify(deliveredTo(path))
@@ -79,23 +86,30 @@ test('a region is added to its peers, and to nobody where it has none; again not
   assert.match(alone, /^tidings-us-west: active at us-west, at us-west\nnothing is replicated: us-west has no peers\n$/)
 })
 
-let east: ReturnType<TakeoverStage['startProcesses']>
-let west: ReturnType<TakeoverStage['startProcesses']>
+let east: Processes
+let west: Processes
 
 test('a process for a standby waits, and ends when it is told to', { skip }, async () => {
   await stage.startPostgres('us-east')
-  await stage.withPool('us-east', migrate)
+  await stage.withPool('us-east', async (pool) => {
+    await migrate(pool)
+    // As where configuration is shared, of a cluster that does not answer.
+    const { pathname, username } = new URL(stage.databaseUrl('us-east'))
+    await pool.query(
+      `CREATE SUBSCRIPTION ${SUBSCRIPTION} CONNECTION 'host=127.0.0.1 port=1 dbname=${pathname.slice(1)} user=${username}'
+       PUBLICATION ${SUBSCRIPTION} WITH (connect = false, slot_name = 'tidings_us_east')`,
+    )
+    await pool.query(`ALTER SUBSCRIPTION ${SUBSCRIPTION} ENABLE`)
+  })
   await succeed('standby', 'create', '--primary', stage.databaseUrl('us-east'), '--data-dir', stage.dataDir('us-west'), '--name', 'us-west')
   await stage.startPostgres('us-west')
-  east = stage.startProcesses('us-east')
-  const early = stage.startProcesses('us-west')
-  for (const one of [early.api, early.worker]) {
-    await one.line(/^waiting: DATABASE_URL is a standby/)
-    one.signal('SIGTERM')
-    assert.equal(await one.ended, 0)
-    assert.equal(one.stdout(), '')
-  }
-  west = stage.startProcesses('us-west')
+  east = startProcesses('us-east')
+  const early = stage.startApi('us-west')
+  await early.line(/^waiting: DATABASE_URL is a standby/)
+  early.signal('SIGTERM')
+  assert.equal(await early.ended, 0)
+  assert.equal(early.stdout(), '')
+  west = startProcesses('us-west')
   await ready(east)
   await west.worker.line(/^waiting/)
   const calls = callsAt('us-east')
@@ -215,11 +229,18 @@ test('a planned one that cannot be finished leaves the region where it was; noth
   await eventually({ what: 'load after it', withinMs: WITHIN_MS }, () => load.accepted.length > before + 10)
   const accepted = await load.stop()
   t.diagnostic(`${accepted.length} accepted; answers: ${[...load.statuses].join(', ')}`)
+  assert.equal(await isSubscribed('us-east'), true)
   assert.ok(load.statuses.has(503))
   assert.ok([...load.statuses].every((status) => [0, 202, 409, 503].includes(status)))
   await arrivedOnce(accepted)
   isMended = false
 })
+
+const isSubscribed = (place: Place) =>
+  stage.withPool(place, async (pool) => {
+    const { rows } = await pool.query<{ on: boolean }>('SELECT subenabled AS on FROM pg_subscription WHERE subname = $1', [SUBSCRIPTION])
+    return rows[0]!.on
+  })
 
 function promotedAt({ steps }: FailoverReport): number {
   const { at, ms } = steps.find(({ step }) => step === 'promote')!
@@ -294,7 +315,7 @@ test('a lost primary that has returned becomes read-only, and what it alone had 
 })
 
 test('planned, under load, the region moves home: nothing is lost, and nothing arrives twice', { skip }, async (t) => {
-  east = stage.startProcesses('us-east')
+  east = startProcesses('us-east')
   await Promise.all([east.api.line(/^waiting/), east.worker.line(/^waiting/)])
   const load = publishSteadily(10_000, ['us-west', 'us-east'])
   await eventually({ what: 'load', withinMs: WITHIN_MS }, () => load.accepted.length > 30)
@@ -313,6 +334,7 @@ test('planned, under load, the region moves home: nothing is lost, and nothing a
   await eventually({ what: 'load at home', withinMs: WITHIN_MS }, () => load.accepted.length > before + 30)
   const accepted = await load.stop()
   await arrivedOnce(accepted)
+  assert.deepEqual([await isSubscribed('us-east'), await isSubscribed('us-west')], [true, false])
   await assert.rejects(
     stage.withPool('us-west', (pool) => pool.query('CREATE TABLE diverging (id int)')),
     { code: '25006' },
