@@ -6,7 +6,7 @@ import type { PriorityWeights } from '../domain/priority.ts'
 import type { Regions } from '../domain/regions.ts'
 import { autoscaleConfig, autoscaleProblems, autoscaleVariables, type AutoscaleConfig } from './autoscale.ts'
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
-import { firstRegionOf, readRegions, REGION_VARIABLES, type RegionsFile } from './regions.ts'
+import { firstRegionOf, readRegions, REGION_VARIABLES, sharingProblems, type RegionsFile } from './regions.ts'
 import { shareVariables } from './shares.ts'
 import { flag, integer, list, nameServers, origins, ports, postgresUrls, secret, secrets, weaknessOf, webUrl } from './formats.ts'
 import { TEMPORAL_VARIABLES, temporalAccess, temporalProblems, workerVersion, type TemporalAccess, type WorkerVersion } from './temporal.ts'
@@ -192,6 +192,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
   const { TIDINGS_REGIONS_FILE: file, TIDINGS_REGION: own } = parsed.data
   const { regions, problems: wrongRegions } = file === undefined ? NO_REGIONS : readRegions(file, own)
   const problems = [...problemsOf(parsed.data), ...wrongRegions.map((problem) => `TIDINGS_REGIONS_FILE: ${problem}`)]
+  if (regions !== undefined && parsed.data.CONFIG_DATABASE_URLS.length > 0) problems.push(...sharingProblems(regions))
   if (problems.length > 0) throw new ConfigError(problems.join('\n'))
   return Object.freeze(configOf(parsed.data, regions))
 }
