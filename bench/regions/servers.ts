@@ -1,6 +1,7 @@
 /** The servers of a drill's regions: Postgres for messages, its standbys, Temporal clusters, and the cluster for configuration. */
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import pg from 'pg'
 import { startPostgres, type EmbeddedPostgres } from '../../cli/embedded/postgres.ts'
 import type { TemporalServerPrograms } from '../../cli/embedded/temporal-server-program.ts'
 import { startTemporalServer, type TemporalServer } from '../../cli/embedded/temporal-server.ts'
@@ -67,23 +68,38 @@ export async function startRegionTemporal(
   return { server, postgres }
 }
 
-/** Where configuration is written. @param confirming regions of which one has to confirm each change; none: it is one server */
-export function startConfigurationLeader(dataDir: string, confirming: readonly string[]): Promise<EmbeddedPostgres> {
-  const quorum = {
+/** Where configuration is written. */
+export function startConfigurationLeader(dataDir: string): Promise<EmbeddedPostgres> {
+  return startPostgres({ dataDir, port: 0, settings: CONFIGURATION })
+}
+
+/** By which the leader knows the member in a region; the regions' own copies are called by the regions' names. */
+const memberName = (region: string): string => `configuration-${region}`
+
+/** From now on each change waits until one of the standbys has confirmed it (docs/regions.md, "Setting it up"). */
+export async function requireQuorum(leader: EmbeddedPostgres, confirming: readonly string[]): Promise<void> {
+  const settings = {
     synchronous_commit: 'remote_apply',
-    synchronous_standby_names: `ANY 1 (${confirming.map((name) => `"${name}"`).join(', ')})`,
+    synchronous_standby_names: `ANY 1 (${confirming.map((region) => `"${memberName(region)}"`).join(', ')})`,
     synchronized_standby_slots: 'tidings_quorum',
   }
-  return startPostgres({ dataDir, port: 0, settings: { ...CONFIGURATION, ...(confirming.length > 0 ? quorum : {}) } })
+  const client = new pg.Client({ connectionString: leader.url })
+  await client.connect()
+  try {
+    for (const [name, value] of Object.entries(settings)) await client.query(`ALTER SYSTEM SET ${name} = ${pg.escapeLiteral(value)}`)
+    await client.query('SELECT pg_reload_conf()')
+  } finally {
+    await client.end()
+  }
 }
 
 export async function startConfirming(
   dataDir: string,
-  name: string,
+  region: string,
   leaderUrl: string,
   cacheDir: string | undefined,
 ): Promise<EmbeddedPostgres> {
-  await createStandby({ primaryUrl: leaderUrl, dataDir, name, cacheDir })
+  await createStandby({ primaryUrl: leaderUrl, dataDir, name: memberName(region), cacheDir })
   return startPostgres({ dataDir, port: 0, settings: { ...CONFIGURATION, hot_standby_feedback: 'on' } })
 }
 

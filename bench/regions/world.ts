@@ -16,6 +16,7 @@ import { type DrillPlan } from './plan.ts'
 import {
   createFolders,
   killPostgres,
+  requireQuorum,
   startConfigurationLeader,
   startConfirming,
   startMessages,
@@ -138,12 +139,16 @@ export async function startWorld(options: WorldOptions, cleanup: Cleanup, progre
     startProcesses: start,
     databaseBy: async (from, to, url) => urlBy(url, (await network.route(from, to, new URL(url).host)).address),
   }
-  for (const region of plan.regions) {
+  const open = async (region: Region): Promise<void> => {
     const { messages, temporal } = servers.get(region.name)!
-    const processes = await progress.step(`starting API and workers of ${region.name}`, () => start(region.name, region.name, messages.url))
+    const processes = await start(region.name, region.name, messages.url)
     const ports = { home: addresses.ports.get(region.name)!, away: addresses.awayPorts.get(region.name)! }
     places.set(region.name, { region, ports, messages, temporal, standby: undefined, processes, waiting: undefined })
   }
+  // The first makes the schema of what all share.
+  const [first, ...others] = plan.regions
+  await progress.step(`starting API and workers of ${first!.name}`, () => open(first!))
+  await progress.step('starting API and workers of the others', () => Promise.all(others.map(open)))
   await startStandbys(world, progress)
   return world
 }
@@ -163,11 +168,13 @@ async function startConfiguration({ plan, folders, network, cacheDir }: Parts, c
     cleanup.add(() => member.stop())
     return member
   }
-  const { url } = add(leader, await startConfigurationLeader(folders.of(leader, 'configuration'), confirming))
+  const first = add(leader, await startConfigurationLeader(folders.of(leader, 'configuration')))
+  const { url } = first
   for (const name of confirming) {
     const route = await network.route(name, leader, new URL(url).host)
     add(name, await startConfirming(folders.of(name, 'configuration'), name, urlBy(url, route.address), cacheDir))
   }
+  if (confirming.length > 0) await requireQuorum(first, confirming)
   return members
 }
 
