@@ -10,15 +10,17 @@ import type { Queryable } from './pool.ts'
 const FIRST_SECRET_ID = -9_007_199_254_740_991
 const LAST_SECRET_ID = -1
 
-/** Whether a row is of no application of the zone `$1`; of a table that is not named every row is. */
+const OF_OTHERS = 'NOT EXISTS (SELECT FROM application a WHERE a.id = t.app_id AND a.residency = $1)'
+
+/** Whether a row is of no application of the zone `$1` that is there; of a table that is not named every row is. */
 const FOREIGN: Readonly<Record<string, string>> = {
   application: 'residency IS DISTINCT FROM $1',
-  endpoint: 'NOT EXISTS (SELECT FROM application a WHERE a.id = t.app_id AND a.residency = $1)',
+  endpoint: OF_OTHERS,
   endpoint_secret: `NOT EXISTS (
     SELECT FROM endpoint e JOIN application a ON a.id = e.app_id WHERE e.id = t.endpoint_id AND a.residency = $1)`,
-  // These outlive their application. Their ids are of one application, or of nobody else's.
-  audit_log: 't.app_id IS NULL OR EXISTS (SELECT FROM application a WHERE a.id = t.app_id AND a.residency IS DISTINCT FROM $1)',
-  application_tokens_expired: 'EXISTS (SELECT FROM application a WHERE a.id = t.app_id AND a.residency IS DISTINCT FROM $1)',
+  // Whose those of an application are that has been erased nobody knows: the cluster may have them too.
+  audit_log: OF_OTHERS,
+  application_tokens_expired: OF_OTHERS,
 }
 
 /** @returns the first of the tables that has rows of others than the applications of the zone */

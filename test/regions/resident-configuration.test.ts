@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { createToken } from '../../api/token.ts'
 import { findApplication, listApplications } from '../../storage/applications.ts'
@@ -23,6 +21,7 @@ import {
   type TestRegion,
   type TestServer,
 } from '../support/shared-configuration.ts'
+import { rowsWith, textsOnDisk } from './scan.ts'
 
 const VISIBLE_WITHIN_MS = 1000
 const UID = 'canary-in-a-uid'
@@ -104,30 +103,6 @@ async function publishUntilDelivered(region: TestRegion, { appId, path }: { appI
   )
 }
 
-/** Rows of every table that hold the text, as `table: text`. */
-async function rowsWith(pool: Pool, texts: Iterable<string>): Promise<string[]> {
-  const { rows: tables } = await pool.query<{ name: string }>(
-    `SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public'`,
-  )
-  const found: string[] = []
-  for (const { name } of tables) {
-    for (const text of texts) {
-      if ((await count(pool, `SELECT 1 FROM "${name}" t WHERE strpos(t::text, $1) > 0 LIMIT 1`, text)) !== 0) found.push(`${name}: ${text}`)
-    }
-  }
-  return found
-}
-
-/** Which of the texts a server has anywhere on disk: tables, indexes, write-ahead logs, its log. */
-function textsOnDisk({ folder }: TestServer, texts: Iterable<string>): string[] {
-  const files = readdirSync(folder, { withFileTypes: true, recursive: true }).filter((entry) => entry.isFile())
-  const wanted = [...texts]
-  return files.flatMap((entry) => {
-    const content = readFileSync(join(entry.parentPath, entry.name))
-    return wanted.filter((text) => content.includes(text)).map((text) => `${text} in ${entry.name}`)
-  })
-}
-
 /** All that is known of the resident, and may be nowhere else. */
 const forbidden = new Set([UID, NAME, PAYLOAD, PATH])
 let residentId: string
@@ -162,6 +137,14 @@ test('its event types, operational endpoints and its neighbours without a zone a
   const neighbour = await make(eu, { uid: 'neighbour' })
   for (const pool of [cluster, eu.pool]) assert.equal(await count(pool, 'SELECT FROM endpoint WHERE id = $1', neighbour.endpointId), 1)
   await publishUntilDelivered(west, neighbour)
+  const gone = await make(eu, {}, '/gone/neighbour')
+  await publishUntilDelivered(eu, gone)
+  for (const pool of [cluster, eu.pool, west.pool]) {
+    await eventually(
+      () => count(pool, 'SELECT FROM endpoint WHERE id = $1 AND disabled', gone.endpointId),
+      (disabled) => disabled === 1,
+    )
+  }
   const refused = await eu.call('PATCH', `/app/neighbour`, { uid: UID })
   assert.equal(refused.status, 409)
   assert.equal((await eu.call('PATCH', `/app/${UID}`, { uid: 'neighbour' })).status, 409)
@@ -181,7 +164,7 @@ test('its event types, operational endpoints and its neighbours without a zone a
 
 test('lists and the audit log have residents and the others', async () => {
   const { data } = await ok(eu.call('GET', '/app'))
-  assert.equal(data.length, 3)
+  assert.equal(data.length, 4)
   assert.deepEqual((await ok(eu.call('GET', `/app?limit=1&iterator=${data[0]!.id}`))).data, [data[1]])
   type Entry = { readonly operation: string; readonly objectId: string }
   const entries = (await ok(eu.call('GET', '/audit-log'))).data as unknown as Entry[]
@@ -204,7 +187,12 @@ test('while the cluster is away residents are configured, used and read, and nob
     await ok(region.call('GET', `/app/${UID}/endpoint/${endpointId}`))
     await ok(region.call('POST', `/app/${UID}/endpoint/${endpointId}/secret/rotate`, {}))
   }
-  assert.ok((await ok(eu.call('GET', `/audit-log?application=${UID}`))).data.length > 5)
+  for (const name of [UID, residentId]) assert.ok((await ok(eu.call('GET', `/audit-log?application=${name}`))).data.length > 5)
+  await ok(eu.call('PUT', `/app/${UID}`, { name: NAME, uid: UID }))
+  await ok(eu.call('POST', `/app/${UID}/endpoint/${endpointId}/breaker/close`))
+  await ok(eu.call('POST', `/app/${UID}/endpoint/${endpointId}/queue/drain`))
+  const { id: second } = await ok(eu.call('PUT', `/app/${UID}/endpoint/second`, { url: receiver.url, uid: 'second', region: 'eu' }), 201)
+  await ok(west.call('DELETE', `/app/${UID}/endpoint/${second}`), 204)
   const meanwhile = await make(eu, { uid: 'meanwhile', ...RESIDES })
   await ok(eu.call('PUT', '/app/put', { name: 'put', uid: 'put', ...RESIDES }), 201)
   await publishUntilDelivered(west, meanwhile)
@@ -276,6 +264,15 @@ test('two applications that get one uid at the same time do not stop replication
     await ok(region.call('PATCH', '/app/app_twice', { metadata: { by: region.name } }))
   }
   assert.equal((await ok(eu.call('PATCH', `/app/${both}`, { name: 'renamed' }))).id, resident)
+  // Nothing that is meant for the resident is taken elsewhere.
+  for (const region of [eu, west]) await publish(region, both)
+  for (const [name, pool, messages] of [
+    [resident, eu.pool, 2],
+    ['app_twice', eu.pool, 0],
+    ['app_twice', west.pool, 0],
+  ] as const) {
+    assert.equal(await count(pool, 'SELECT FROM message WHERE app_id = $1', name), messages)
+  }
   await ok(eu.call('DELETE', `/app/${both}`), 204)
   assert.equal((await ok(eu.call('GET', `/app/${both}`))).id, 'app_twice')
   await publishUntilDelivered(west, await make(eu, {}))
@@ -379,9 +376,9 @@ test('nothing of the resident is anywhere but in its zone: not at the cluster, n
   assert.deepEqual(await rowsWith(west.pool, [residentId]), [`application_zone: ${residentId}`])
   // A row is on disk when it is in the log ahead of the tables.
   for (const server of [leader, westServer]) {
-    assert.ok(textsOnDisk(server, ['neighbour']).length > 0, 'the scan finds what is there')
-    assert.deepEqual(textsOnDisk(server, forbidden), [])
+    assert.ok(textsOnDisk(server.folder, ['neighbour']).length > 0, 'the scan finds what is there')
+    assert.deepEqual(textsOnDisk(server.folder, forbidden), [])
   }
-  assert.deepEqual(textsOnDisk(leader, [residentId]), [])
+  assert.deepEqual(textsOnDisk(leader.folder, [residentId]), [])
   t.diagnostic(`${forbidden.size} texts`)
 })

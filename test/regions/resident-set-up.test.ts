@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { CONFIGURATION_TABLES, ConfigurationSetUpError } from '../../storage/config-subscription.ts'
 import { setUpSharedConfiguration } from '../../storage/config-set-up.ts'
@@ -124,6 +126,34 @@ test('a copy of an earlier version is brought up to this one, also while the clu
   // A region that has no zone any more changes nothing.
   assert.equal(await setUp(other, null, 'other'), true)
   await assert.rejects(insert(other, 'late', 'eu'), /is a copy/)
+})
+
+/** As docs/regions.md has them. */
+function deleteAllButResidents(): string {
+  const docs = readFileSync(join(import.meta.dirname, '../../docs/regions.md'), 'utf8')
+  return /```sql\n(SET session_replication_role[^`]*)```/.exec(docs)![1]!
+}
+
+test('a region whose slot was lost copies everything anew, and keeps its residents', async () => {
+  const residents = await secretsOf(region, 'second')
+  await region.query('ALTER SUBSCRIPTION tidings_configuration DISABLE')
+  await region.query('ALTER SUBSCRIPTION tidings_configuration SET (slot_name = NONE)')
+  await region.query('DROP SUBSCRIPTION tidings_configuration')
+  await eventually(
+    async () => (await cluster.query(`SELECT FROM pg_replication_slots WHERE slot_name = 'tidings_region' AND NOT active`)).rowCount,
+    (rows) => rows === 1,
+  )
+  await cluster.query(`SELECT pg_drop_replication_slot('tidings_region')`)
+  await assert.rejects(setUp(region, 'eu'), /has rows of its own/)
+  const client = await region.connect()
+  await client.query(deleteAllButResidents())
+  client.release(true)
+  await insert(cluster, 'meanwhile', null)
+  assert.equal(await setUp(region, 'eu'), true)
+  assert.deepEqual(await secretsOf(region, 'meanwhile'), await secretsOf(cluster, 'meanwhile'))
+  assert.deepEqual(await secretsOf(region, 'second'), residents)
+  assert.equal((await region.query(`SELECT FROM audit_log WHERE app_id = 'app_second'`)).rowCount, 1)
+  await insert(region, 'third', 'eu')
 })
 
 test('a region with other configuration of its own is refused, and so is a cluster with applications of a zone', async () => {
