@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { DEFAULT_JITTER, DEFAULT_SCHEDULE_MS, type RetryPolicy } from '../domain/backoff.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { LINGER_MS } from '../domain/linger.ts'
 import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
 import type { Regions } from '../domain/regions.ts'
@@ -57,6 +58,7 @@ const environment = z.object({
   ...REGION_VARIABLES,
   TIDINGS_REQUEST_TIMEOUT_MS: integer(100, LIMITS.requestTimeoutMaxMs, LIMITS.requestTimeoutMs),
   TIDINGS_PARTITIONS: integer(1, 256, 4),
+  TIDINGS_GROUP_LINGER_MS: integer(0, LIMITS.groupLingerMaxMs, LINGER_MS),
   TIDINGS_GROUP_MAX: integer(1, LIMITS.groupMaxMessages, LIMITS.groupMaxMessages).optional(),
   TIDINGS_WORKFLOW_DEBUGGING: flag,
   TIDINGS_ATTEMPT_LOG: z.enum(['all', 'failures', 'none']).default('failures'),
@@ -147,6 +149,8 @@ export interface Config {
   readonly laneSlots: Readonly<Record<Lane, number>>
   /** Requests in flight at a time in one process. */
   readonly laneRequests: Readonly<Record<Lane, number>>
+  /** Least time between two starts of fan-outs of one process while messages queue. */
+  readonly groupLingerMs: number
   readonly groupMaxMessages: number
   /** Web UI's call stacks of running workflows and the SDK's limit on their code, for a third more CPU a fan-out. */
   readonly workflowDebugging: boolean
@@ -261,6 +265,7 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     priorityWeights: value.TIDINGS_PRIORITY_WEIGHTS,
     laneSlots: value.TIDINGS_LANE_SLOTS,
     laneRequests: value.TIDINGS_LANE_REQUESTS,
+    groupLingerMs: value.TIDINGS_GROUP_LINGER_MS,
     groupMaxMessages: value.TIDINGS_GROUP_MAX ?? (ownServer ? LIMITS.groupMaxMessages : LIMITS.groupMaxMessagesForeignServer),
     workflowDebugging: value.TIDINGS_WORKFLOW_DEBUGGING,
     logLevel: value.TIDINGS_LOG_LEVEL,
