@@ -22,7 +22,7 @@ export function createHandOver(deps: HandOverDependencies) {
       region,
       ...options,
       onAnswer: () => away.answered(region),
-      onNone: (reason) => away.didNotAnswer(region, reason),
+      onNone: (reason, late) => away.didNotAnswer(region, reason, late),
     })
 
   /** What waits for a region that is back is handed to it, whosever it is: most groups would try again minutes later. */

@@ -28,9 +28,9 @@ export interface Handing extends HandOverOf {
   /** Of one call. */
   readonly timeoutMs: number
   readonly signal: AbortSignal
-  /** Told of each answer, and of each call that had none. */
+  /** Told of each answer, and of each call that had none, in time or at all. */
   readonly onAnswer: () => void
-  readonly onNone: (reason: string) => void
+  readonly onNone: (reason: string, late: boolean) => void
 }
 
 /** Why something waits. */
@@ -60,7 +60,7 @@ export async function handAll(deps: HandOverDependencies, handing: Handing): Pro
       untaken.push(...(await settleAnswer(deps, handing, toSend, answer)))
     } catch (error) {
       if (!(error instanceof RegionCallError)) throw error
-      if (!deps.stopping.aborted) handing.onNone(error.message)
+      if (!deps.stopping.aborted) handing.onNone(error.message, error.code === 'timeout' || handing.signal.aborted)
       return { reason: error.message, isAway: true }
     }
     handing.onAnswer()

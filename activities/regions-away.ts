@@ -8,7 +8,8 @@ export interface RegionsAway {
   /** Whether the group is one of the few that try a region that rests. */
   mayProbe(region: string, groupId: string): boolean
   answered(region: string): void
-  didNotAnswer(region: string, reason: string): void
+  /** @param late it may answer yet: a region that answers others meanwhile is slow, and not away */
+  didNotAnswer(region: string, reason: string, late: boolean): void
 }
 
 interface Away {
@@ -17,12 +18,15 @@ interface Away {
   readonly probers: Map<string, number>
 }
 
+/** A region that has answered within this is there. */
+const ANSWERS_FOR_MS = 5000
 /** Its next try may be with another process. */
 const PROBER_GONE_MS = 60_000
 
 /** @param onBack told when a region answers that did not */
 export function createRegionsAway(log: Logger, onBack: (region: string) => void): RegionsAway {
   const away = new Map<string, Away>()
+  const answeredAtMs = new Map<string, number>()
   return {
     rests: (region) => (away.get(region)?.untilMs ?? 0) > Date.now(),
     mayProbe(region, groupId) {
@@ -35,11 +39,13 @@ export function createRegionsAway(log: Logger, onBack: (region: string) => void)
       return true
     },
     answered(region) {
+      answeredAtMs.set(region, Date.now())
       if (!away.delete(region)) return
       log.info({ region }, 'handover.region-back')
       onBack(region)
     },
-    didNotAnswer(region, reason) {
+    didNotAnswer(region, reason, late) {
+      if (late && (answeredAtMs.get(region) ?? 0) > Date.now() - ANSWERS_FOR_MS) return
       const known = away.get(region)
       const untilMs = Date.now() + LIMITS.handOverRestMs
       if (known !== undefined) known.untilMs = untilMs

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { PassThrough } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Request } from 'express'
+import { LRUCache } from 'lru-cache'
 import { LIMITS } from '../domain/limits.ts'
 import { homeOf, type Region } from '../domain/regions.ts'
 import { RegionCallError, type RegionAnswer } from '../http/region-client.ts'
@@ -15,6 +16,11 @@ export interface Residency {
   /** The zone of the caller's application of this id or uid; undefined where it is not in another zone than this region. */
   zoneOf(caller: Caller, idOrUid: string | undefined): Promise<string | undefined>
   /**
+   * The same of a uid that an application of this region has too: both may have been given it at the same moment. That there
+   * is none is remembered for ten seconds, so that publishing costs no query.
+   */
+  zoneOfNamesake(caller: Caller, uid: string): Promise<string | undefined>
+  /**
    * Passes the request on to the home of the first of these zones, and its answer back. While it is answered 404 and there are
    * more zones, to the next one's.
    * @param body where it has been read already
@@ -25,6 +31,9 @@ export interface Residency {
 
 /** On a request that was passed on: by which region. Such a request is not passed on again. */
 const PASSED_ON_BY = 'tidings-passed-on-by'
+
+const NAMES_REMEMBERED = 20_000
+const REMEMBERED_MS = 10_000
 
 /** Undefined where there are no regions. */
 export function createResidency({ config, regional }: Pick<ApiDependencies, 'config' | 'regional'>): Residency | undefined {
@@ -56,11 +65,22 @@ export function createResidency({ config, regional }: Pick<ApiDependencies, 'con
     }
   }
 
+  const zoneOf: Residency['zoneOf'] = async (caller, idOrUid) => {
+    if (idOrUid === undefined || idOrUid.length > LIMITS.nameMaxChars || !NAME_PATTERN.test(idOrUid)) return undefined
+    const found = await known.elsewhere(caller.orgId, idOrUid)
+    return found === undefined || (caller.appId !== null && caller.appId !== found.id) ? undefined : found.zone
+  }
+  const alone = new LRUCache<string, true>({ max: NAMES_REMEMBERED, ttl: REMEMBERED_MS })
+
   return {
-    async zoneOf(caller, idOrUid) {
-      if (idOrUid === undefined || idOrUid.length > LIMITS.nameMaxChars || !NAME_PATTERN.test(idOrUid)) return undefined
-      const found = await known.elsewhere(caller.orgId, idOrUid)
-      return found === undefined || (caller.appId !== null && caller.appId !== found.id) ? undefined : found.zone
+    zoneOf,
+    async zoneOfNamesake(caller, uid) {
+      // An organisation's id has no space.
+      const key = `${caller.orgId} ${uid}`
+      if (alone.has(key)) return undefined
+      const zone = await zoneOf(caller, uid)
+      if (zone === undefined) alone.set(key, true)
+      return zone
     },
     async passOn(request, response, zones, body) {
       const gone = new AbortController()

@@ -11,12 +11,13 @@ import type { QueryParameters } from './parameters.ts'
 import { sendNothing, sendText } from './reply.ts'
 import type { Residency } from './residency.ts'
 import { parseBody } from './schemas/parse.ts'
-import { requireOrganisation } from './scope.ts'
+import { configurationOf, requireOrganisation } from './scope.ts'
 
 export type Method = 'get' | 'head' | 'post' | 'put' | 'patch' | 'delete'
 
 /** What a handler is given: the verified caller, the path's parts, the query and, when it asks, the body. */
 export interface Call<Body extends z.ZodType = z.ZodType> {
+  /** `configuration` is that of the application that the path names. */
   readonly deps: ApiDependencies
   readonly caller: Caller
   /** Parts of the path by the names in its braces. */
@@ -98,13 +99,15 @@ interface RoutingDependencies extends ApiDependencies {
   readonly residency: Residency | undefined
 }
 
-function serve(deps: RoutingDependencies, { access, body: schema }: Operation, handle: Handler) {
+function serve(all: RoutingDependencies, { access, body: schema }: Operation, handle: Handler) {
   return async (request: Request, response: Response): Promise<void> => {
-    const caller = await deps.authenticate(request, response)
+    const caller = await all.authenticate(request, response)
     if (access === 'organisation') requireOrganisation(caller)
     const path = pathOf(request)
-    const zone = await deps.residency?.zoneOf(caller, path['app_id'])
-    if (zone !== undefined) return deps.residency?.passOn(request, response, [zone])
+    const zone = await all.residency?.zoneOf(caller, path['app_id'])
+    if (zone !== undefined) return all.residency?.passOn(request, response, [zone])
+    const configuration = configurationOf(all, caller, path['app_id'])
+    const deps = configuration === all.configuration ? all : { ...all, configuration }
     const query = queryOf(request.url)
     let read: Buffer | undefined
     const body = async () => {

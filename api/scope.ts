@@ -3,6 +3,7 @@ import { isId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { findApplication, type Application } from '../storage/applications.ts'
 import type { CachedApplication } from '../storage/config-cache.ts'
+import type { Configuration } from '../storage/configuration.ts'
 import { findEndpoint, type Endpoint } from '../storage/endpoints.ts'
 import { findMessage, type StoredMessage } from '../storage/history/messages.ts'
 import type { Queryable } from '../storage/pool.ts'
@@ -21,8 +22,8 @@ function withinReach(caller: Caller, appId: string): boolean {
 }
 
 /** Whether an object can have this id or uid. */
-function canExist(name: string | undefined): name is string {
-  return name !== undefined && name.length <= LIMITS.nameMaxChars && NAME_PATTERN.test(name)
+function canExist(name: string | null | undefined): name is string {
+  return typeof name === 'string' && name.length <= LIMITS.nameMaxChars && NAME_PATTERN.test(name)
 }
 
 /**
@@ -32,6 +33,15 @@ function canExist(name: string | undefined): name is string {
 export function nameOf(part: string | undefined): string {
   if (!canExist(part)) throw notFound()
   return part
+}
+
+/** Where the caller's application of this id or uid is configured, if there is one; all else is at the same place as without a name. */
+export function configurationOf(
+  { configuration }: Pick<ApiDependencies, 'configuration'>,
+  { orgId }: Caller,
+  idOrUid: string | null | undefined,
+): Configuration {
+  return canExist(idOrUid) ? configuration.of(orgId, idOrUid) : configuration
 }
 
 /**

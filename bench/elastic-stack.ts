@@ -1,38 +1,18 @@
-import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
-import { chmodSync, closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { createToken } from '../api/token.ts'
 import { startPostgres } from '../cli/embedded/postgres.ts'
 import { findTemporal } from '../cli/embedded/temporal-program.ts'
 import { startTemporal } from '../cli/embedded/temporal.ts'
-import { CommandFailure } from '../cli/failure.ts'
 import type { Progress } from '../cli/progress.ts'
 import type { Cleanup } from '../cli/stopping.ts'
 import { readConfig } from '../config/index.ts'
 import { DEFAULT_ORGANISATION } from '../domain/default-organisation.ts'
+import { startScript, type Service } from './script.ts'
 
-const ROOT = join(import.meta.dirname, '..')
 const NAMESPACE = 'tidings-elastic'
-const READY_TIMEOUT_MS = 120_000
-const LOOK_EVERY_MS = 100
-/** What a process that stops may take. */
-const STOP_MS = 40_000
-const LOG_TAIL_CHARS = 3000
-
-/** A process of the service that runs by itself. */
-export interface Service {
-  readonly pid: number
-  /** SIGTERM, and SIGKILL where it takes too long. Resolves with its exit code or signal. */
-  stop(): Promise<number | string>
-  /** Rejects when it ends without having been asked to. */
-  readonly died: Promise<never>
-  /** What it has written. */
-  said(): string
-}
 
 /** Servers of our own with an empty data directory, and an API process on them. */
 export interface ElasticStack {
@@ -116,53 +96,4 @@ export async function startElasticStack(
     logs,
     died,
   }
-}
-
-interface Script {
-  readonly script: string
-  readonly args: readonly string[]
-  readonly ready: RegExp
-  readonly env: Readonly<Record<string, string | undefined>>
-  readonly logFile: string
-}
-
-async function startScript({ script, args, ready, env, logFile }: Script): Promise<Service> {
-  const log = openSync(logFile, 'a', 0o600)
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(ROOT, script), ...args], {
-    // The channel tells it when we are gone, however that came.
-    stdio: ['ignore', log, log, 'ipc'],
-    cwd: ROOT,
-    // Ctrl-C in the terminal is for us; we stop it in our order.
-    detached: true,
-    env,
-  })
-  closeSync(log)
-  const said = () => readFileSync(logFile, 'utf8')
-  let asked = false
-  const ended = once(child, 'exit').then(([code, signal]) => (signal ?? code) as number | string)
-  const died = ended.then((how) => {
-    if (asked) return new Promise<never>(() => undefined)
-    throw new CommandFailure('child_died', `${script} ended by itself (${how}):\n${said().slice(-LOG_TAIL_CHARS)}`)
-  })
-  died.catch(() => undefined)
-  const stop = async () => {
-    asked = true
-    child.kill('SIGTERM')
-    const kill = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
-    const how = await ended
-    clearTimeout(kill)
-    return how
-  }
-  const endMs = performance.now() + READY_TIMEOUT_MS
-  while (!ready.test(said())) {
-    if (performance.now() > endMs) {
-      await stop()
-      throw new CommandFailure(
-        'service_failed',
-        `${script} was not ready in ${READY_TIMEOUT_MS / 1000} s:\n${said().slice(-LOG_TAIL_CHARS)}`,
-      )
-    }
-    await Promise.race([delay(LOOK_EVERY_MS), died])
-  }
-  return { pid: child.pid!, stop, died, said }
 }

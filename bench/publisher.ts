@@ -11,7 +11,7 @@ export interface Publisher {
   /** Resolves when the service has accepted the message. */
   publish(appId: string, eventId: string, payload: string, priority?: Priority): Promise<void>
   /** @returns the answer's text. @throws {RestError} */
-  send(method: 'GET' | 'POST' | 'DELETE', path: string, body: string | null): Promise<string>
+  send(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, body: string | null): Promise<string>
   close(): Promise<void>
 }
 

@@ -1,5 +1,7 @@
-import { mkdirSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { readConfig, readConfigOfRegions, type Config } from '../config/index.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Regions } from '../domain/regions.ts'
@@ -16,6 +18,7 @@ import { describeAdded, describeFailover, describeLag, describeStatus, describeU
 import { createStandby, lagOf, promote } from './regions/standby.ts'
 import { regionStatus } from './regions/status.ts'
 import { compareUnreplicated, type UnreplicatedReport } from './regions/unreplicated.ts'
+import { stopRequested } from './stopping.ts'
 import { connectTemporal } from './temporal-client.ts'
 import { durationOf, instantOf } from './time.ts'
 
@@ -38,6 +41,8 @@ failback <region> --from <peer> --old <url> --new <url> [--since 24h] [--json]
     When a lost region has returned: makes its old primary read-only, delivers what it alone had accepted at the new one, and
     says what is to be done next. Repeating it has no effect.
 
+drill [--regions 2|4] [options]
+    Runs regions on this machine, kills one and moves it about, and accounts for every delivery: npm run drill:regions -- --help
 standby create --primary <url> --data-dir <folder> --name <name> [--tools <folder>]
     Copies a region's Postgres, with a replication slot, so that the embedded Postgres on that folder is its standby.
 standby lag --url <url> [--json]
@@ -48,6 +53,8 @@ unreplicated --old <url> --new <url> [--since 24h] [--json] [--deliver]
     What a lost primary that has returned had accepted and its standby had not when it was promoted: a line for each message,
     compared by ids. --deliver accepts them at the new primary, under their own ids and in their order, and asks the Temporal of
     TEMPORAL_ADDRESS which fan-outs go on by themselves; repeating it has no effect.`
+
+const DRILL = join(import.meta.dirname, '..', 'bench', 'drill-regions.ts')
 
 const text = { type: 'string' } as const
 const flag = { type: 'boolean', default: false } as const
@@ -105,6 +112,14 @@ const COMMANDS: Readonly<Record<string, RegionCommand>> = {
     } finally {
       await temporal.close()
     }
+  },
+  drill: async (args) => {
+    if (!existsSync(DRILL)) throw new CommandFailure('usage', 'the drill is in a clone of the repository, and this is none')
+    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', DRILL, ...args], { stdio: 'inherit' })
+    // It ends what it has started before it ends.
+    void stopRequested().then(() => child.kill('SIGTERM'))
+    const [code] = (await once(child, 'exit')) as [number | null]
+    return code ?? 1
   },
   'standby create': async (args) => {
     const options = readOptions(args, { primary: text, 'data-dir': text, name: text, tools: text })

@@ -89,11 +89,11 @@ export function postgresAway(url: string, cause: unknown): unknown {
  * Where regions share configuration: makes the migrated database a copy of it.
  * @throws what `setUpSharedConfiguration` throws, or {CommandFailure} where it is refused
  */
-export async function prepareConfiguration({ configDatabaseUrls: urls, region }: Config, databaseUrl: string): Promise<void> {
+export async function prepareConfiguration({ configDatabaseUrls: urls, region, regions }: Config, databaseUrl: string): Promise<void> {
   if (urls.length === 0) return
   const pool = createPool(databaseUrl, 2)
   try {
-    await setUpSharedConfiguration(pool, { urls, region })
+    await setUpSharedConfiguration(pool, { urls, region, zone: regions?.own.zone ?? null })
   } catch (cause) {
     throw new CommandFailure('postgres_failed', `configuration cannot be shared (CONFIG_DATABASE_URLS): ${reasonOf(cause)}`, { cause })
   } finally {

@@ -1,12 +1,13 @@
 import { z } from 'zod'
 import { DEFAULT_JITTER, DEFAULT_SCHEDULE_MS, type RetryPolicy } from '../domain/backoff.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { LINGER_MS } from '../domain/linger.ts'
 import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
 import type { Regions } from '../domain/regions.ts'
 import { autoscaleConfig, autoscaleProblems, autoscaleVariables, type AutoscaleConfig } from './autoscale.ts'
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
-import { firstRegionOf, readRegions, REGION_VARIABLES, type RegionsFile } from './regions.ts'
+import { firstRegionOf, readRegions, REGION_VARIABLES, sharingProblems, type RegionsFile } from './regions.ts'
 import { shareVariables } from './shares.ts'
 import { flag, integer, list, nameServers, origins, ports, postgresUrls, secret, secrets, weaknessOf, webUrl } from './formats.ts'
 import { TEMPORAL_VARIABLES, temporalAccess, temporalProblems, workerVersion, type TemporalAccess, type WorkerVersion } from './temporal.ts'
@@ -57,6 +58,7 @@ const environment = z.object({
   ...REGION_VARIABLES,
   TIDINGS_REQUEST_TIMEOUT_MS: integer(100, LIMITS.requestTimeoutMaxMs, LIMITS.requestTimeoutMs),
   TIDINGS_PARTITIONS: integer(1, 256, 4),
+  TIDINGS_GROUP_LINGER_MS: integer(0, LIMITS.groupLingerMaxMs, LINGER_MS),
   TIDINGS_GROUP_MAX: integer(1, LIMITS.groupMaxMessages, LIMITS.groupMaxMessages).optional(),
   TIDINGS_WORKFLOW_DEBUGGING: flag,
   TIDINGS_ATTEMPT_LOG: z.enum(['all', 'failures', 'none']).default('failures'),
@@ -147,6 +149,8 @@ export interface Config {
   readonly laneSlots: Readonly<Record<Lane, number>>
   /** Requests in flight at a time in one process. */
   readonly laneRequests: Readonly<Record<Lane, number>>
+  /** Least time between two starts of fan-outs of one process while messages queue. */
+  readonly groupLingerMs: number
   readonly groupMaxMessages: number
   /** Web UI's call stacks of running workflows and the SDK's limit on their code, for a third more CPU a fan-out. */
   readonly workflowDebugging: boolean
@@ -192,6 +196,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
   const { TIDINGS_REGIONS_FILE: file, TIDINGS_REGION: own } = parsed.data
   const { regions, problems: wrongRegions } = file === undefined ? NO_REGIONS : readRegions(file, own)
   const problems = [...problemsOf(parsed.data), ...wrongRegions.map((problem) => `TIDINGS_REGIONS_FILE: ${problem}`)]
+  if (regions !== undefined && parsed.data.CONFIG_DATABASE_URLS.length > 0) problems.push(...sharingProblems(regions))
   if (problems.length > 0) throw new ConfigError(problems.join('\n'))
   return Object.freeze(configOf(parsed.data, regions))
 }
@@ -260,6 +265,7 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     priorityWeights: value.TIDINGS_PRIORITY_WEIGHTS,
     laneSlots: value.TIDINGS_LANE_SLOTS,
     laneRequests: value.TIDINGS_LANE_REQUESTS,
+    groupLingerMs: value.TIDINGS_GROUP_LINGER_MS,
     groupMaxMessages: value.TIDINGS_GROUP_MAX ?? (ownServer ? LIMITS.groupMaxMessages : LIMITS.groupMaxMessagesForeignServer),
     workflowDebugging: value.TIDINGS_WORKFLOW_DEBUGGING,
     logLevel: value.TIDINGS_LOG_LEVEL,

@@ -1,7 +1,7 @@
 /** The file that names all regions. */
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
-import { createRegions, problemsOfRegions, REGION_NAME, type Region, type Regions } from '../domain/regions.ts'
+import { createRegions, crowdedZones, problemsOfRegions, REGION_NAME, type Region, type Regions } from '../domain/regions.ts'
 import { flag, webUrl } from './formats.ts'
 
 const name = z.string().regex(REGION_NAME, 'may have lower-case letters, digits and hyphens, 32 at most')
@@ -66,4 +66,12 @@ export function firstRegionOf(path: string): string | undefined {
   } catch {
     return undefined
   }
+}
+
+/** What speaks against sharing configuration between these regions: in a zone it is kept in the database of one region. */
+export function sharingProblems({ all }: Regions): string[] {
+  return [...crowdedZones(all)].map(([zone, names]) => {
+    const text = 'applications with a zone are configured in the database of one region, so with a shared configuration'
+    return `CONFIG_DATABASE_URLS: ${text} the zone ${JSON.stringify(zone)} can have one active region, not ${names.join(', ')}`
+  })
 }

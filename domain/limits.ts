@@ -134,6 +134,7 @@ export const LIMITS = {
   inboxBodyMaxBytes: 262_144,
   inboxDelayMaxMs: 60_000,
 
+  groupLingerMaxMs: 1000,
   /** Events in one fan-out: 100 message ids of 31 characters need the raised search-attribute limit of our servers. */
   groupMaxMessages: 100,
   /** Where the server is not ours its search attributes may end at 2,048 bytes: 60 ids fit, 61 do not. */

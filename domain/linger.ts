@@ -1,5 +1,5 @@
 /**
- * Least time between two starts of fan-outs while events queue. A start costs the machine some 20 ms of CPU whatever is in it,
+ * Least time between two starts of fan-outs while events queue, unless configured. A start costs the machine some 20 ms of CPU whatever is in it,
  * so events that arrive faster than that share one; an event that comes alone is started at once.
  */
 export const LINGER_MS = 30
@@ -10,9 +10,12 @@ export const LINGER_MAX_MS = 100
 const FROM_UTILISATION = 0.5
 const FULL_UTILISATION = 0.8
 
-/** @param utilisation share of the time that the event loop was busy, 0 to 1 */
-export function lingerMs(utilisation: number): number {
-  return LINGER_MS + (LINGER_MAX_MS - LINGER_MS) * saturationOf(utilisation, FROM_UTILISATION, FULL_UTILISATION)
+/**
+ * @param utilisation share of the time that the event loop was busy, 0 to 1
+ * @param leastMs between two starts, however little there is to do
+ */
+export function lingerMs(utilisation: number, leastMs: number): number {
+  return leastMs + Math.max(0, LINGER_MAX_MS - leastMs) * saturationOf(utilisation, FROM_UTILISATION, FULL_UTILISATION)
 }
 
 /**

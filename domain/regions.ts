@@ -103,6 +103,13 @@ export function nearestMeasured(regions: Regions, measured: ReadonlyMap<string, 
   )
 }
 
+/** Zones of several active regions, each with their names. */
+export function crowdedZones(all: readonly Region[]): ReadonlyMap<string, readonly string[]> {
+  const active = all.filter(({ zone, role }) => zone !== null && role === 'active')
+  const byZone = Map.groupBy(active, ({ zone }) => zone!)
+  return new Map([...byZone].filter(([, some]) => some.length > 1).map(([zone, some]) => [zone, some.map(({ name }) => name)]))
+}
+
 /** What speaks against a set of regions, a line for each problem; each names where it is. */
 export function problemsOfRegions(all: readonly Region[], distances: Distances): string[] {
   const byName = new Map(all.map((region) => [region.name, region]))

@@ -24,7 +24,10 @@ export type NewApplication = ApplicationFields & Pick<Application, 'residency'>
 
 const COLUMNS = `id, org_id AS "orgId", uid, name, throttle_rate AS "throttleRate", metadata, residency, created_at AS "createdAt", updated_at AS "updatedAt"`
 
-/** The live application of this organisation by id or uid. An id wins over a uid of the same text. */
+/**
+ * The live application of this organisation by id or uid. An id wins over a uid of the same text; of two with one uid, which a
+ * region with a zone may know, the one with a residency.
+ */
 export async function findApplication(
   db: Queryable,
   orgId: string,
@@ -34,7 +37,7 @@ export async function findApplication(
   const { rows } = await db.query<Application>({
     name: options.forUpdate ? 'application-lock' : 'application-find',
     text: `SELECT ${COLUMNS} FROM application WHERE org_id = $1 AND (id = $2 OR uid = $2) AND deleted_at IS NULL
-           ORDER BY (id = $2) DESC LIMIT 1 ${options.forUpdate ? 'FOR UPDATE' : ''}`,
+           ORDER BY (id = $2) DESC, residency NULLS LAST LIMIT 1 ${options.forUpdate ? 'FOR UPDATE' : ''}`,
     values: [orgId, idOrUid],
   })
   return rows[0]
@@ -44,7 +47,7 @@ export async function findApplication(
 export async function findErasableApplication(db: Queryable, orgId: string, idOrUid: string): Promise<Application | undefined> {
   const { rows } = await db.query<Application>(
     `SELECT ${COLUMNS} FROM application WHERE org_id = $1 AND (id = $2 OR (uid = $2 AND deleted_at IS NULL))
-     ORDER BY (id = $2) DESC LIMIT 1 FOR UPDATE`,
+     ORDER BY (id = $2) DESC, residency NULLS LAST LIMIT 1 FOR UPDATE`,
     [orgId, idOrUid],
   )
   return rows[0]
@@ -59,7 +62,7 @@ export async function insertApplication(
 ): Promise<Application | undefined> {
   const { rows } = await db.query<Application>(
     `INSERT INTO application (id, org_id, uid, name, throttle_rate, metadata, residency) VALUES ($1, $2, $3, $4, $5, $6, $7)
-     ON CONFLICT (org_id, uid) WHERE deleted_at IS NULL DO NOTHING RETURNING ${COLUMNS}`,
+     ON CONFLICT DO NOTHING RETURNING ${COLUMNS}`,
     [id, orgId, fields.uid, fields.name, fields.throttleRate, JSON.stringify(fields.metadata), fields.residency],
   )
   return rows[0]
@@ -80,9 +83,11 @@ export async function deleteApplication(db: Queryable, id: string): Promise<void
   await db.query('UPDATE endpoint SET deleted_at = now(), updated_at = now() WHERE app_id = $1 AND deleted_at IS NULL', [id])
 }
 
-export async function listApplications(db: Queryable, orgId: string, page: Page): Promise<PageOf<Application>> {
+/** @param zone those with this residency alone; undefined: all */
+export async function listApplications(db: Queryable, orgId: string, page: Page, zone?: string): Promise<PageOf<Application>> {
   const parameters = createParameters()
-  const where = `org_id = ${parameters.add(orgId)} AND deleted_at IS NULL`
+  const residents = zone === undefined ? '' : `AND residency = ${parameters.add(zone)}`
+  const where = `org_id = ${parameters.add(orgId)} AND deleted_at IS NULL ${residents}`
   const { rows } = await db.query<Application>(
     `SELECT ${COLUMNS} FROM application WHERE ${where} AND ${pageClause(page, 'id', parameters)}`,
     parameters.values,
@@ -95,7 +100,7 @@ export async function findApplicationIds(db: Queryable, orgId: string, names: re
   const { rows } = await db.query<{ name: string; id: string }>(
     `SELECT DISTINCT ON (asked) asked AS name, a.id FROM unnest($2::text[]) AS asked
       JOIN application a ON a.org_id = $1 AND a.deleted_at IS NULL AND (a.id = asked OR a.uid = asked)
-      ORDER BY asked, a.id = asked DESC`,
+      ORDER BY asked, a.id = asked DESC, a.residency NULLS LAST`,
     [orgId, names],
   )
   return new Map(rows.map((row) => [row.name, row.id]))

@@ -5,6 +5,7 @@ import { createConfigLeader, type ConfigLeader } from './config-leader.ts'
 import {
   ConfigurationSetUpError,
   isCopied,
+  prepareCopy,
   publishConfiguration,
   subscribeToConfiguration,
   type SubscriptionOptions,
@@ -21,7 +22,7 @@ const POLL_MS = 100
  * it is. Safe under concurrent starts. Where the cluster cannot be reached a database that is a copy already stays as it is.
  * @returns whether the cluster was reached
  * @throws {ConfigurationUnavailableError} where it cannot be reached and there is no copy yet
- * @throws {ConfigurationSetUpError} where the database has configuration of its own, or is not copied in ten minutes
+ * @throws {ConfigurationSetUpError} where the database has configuration of its own, the cluster has applications with a zone, or not all is copied in ten minutes
  * @throws {SchemaTooNewError}
  */
 export async function setUpSharedConfiguration(pool: Pool, options: SubscriptionOptions): Promise<boolean> {
@@ -33,8 +34,9 @@ export async function setUpSharedConfiguration(pool: Pool, options: Subscription
     await copyAll(pool, leader, options)
     return true
   } catch (error) {
-    if (error instanceof ConfigurationUnavailableError && (await isCopied(pool))) return false
-    throw error
+    if (!(error instanceof ConfigurationUnavailableError) || !(await isCopied(pool))) throw error
+    await prepareCopy(pool, options.zone)
+    return false
   } finally {
     await leader.stop()
   }

@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { QUORUM_SLOT } from './config-quorum.ts'
+import { admitResidents, findForeignRows, protectCopy, refuseResidents } from './config-residents.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 
 /** All that is configuration, with what tells of its changes. */
@@ -22,7 +23,7 @@ const LOCK_KEY = 0x73756273
 /** The first version whose slots survive a change of leader by Postgres' own means. */
 const FAILOVER_SLOTS_FROM = 170_000
 
-/** A region's database cannot become a copy of the configuration as it is. */
+/** A region's database cannot become a copy of the configuration as it is, or the cluster not its origin. */
 export class ConfigurationSetUpError extends Error {
   readonly code = 'configuration_set_up'
   override readonly name = 'ConfigurationSetUpError'
@@ -59,10 +60,17 @@ export function leaderConnection(urls: readonly string[]): string {
     .join(' ')
 }
 
-/** Makes a migrated database the one that configuration is written to. Does nothing where it is already. */
+/**
+ * Makes a migrated database the one that configuration is written to. Does nothing where it is already.
+ * @throws {ConfigurationSetUpError} where it has applications with a zone
+ */
 export async function publishConfiguration(leader: Pool): Promise<void> {
   await inTransaction(leader, async (client) => {
     await client.query('SELECT pg_advisory_xact_lock($1)', [LOCK_KEY])
+    if (!(await refuseResidents(client))) {
+      const text = 'the cluster has applications with a zone, which are configured in their region: docs/regions.md says how'
+      throw new ConfigurationSetUpError(text)
+    }
     await client.query(`INSERT INTO config_clock (at) VALUES (to_timestamp(0)) ON CONFLICT DO NOTHING`)
     const { rows } = await client.query<{ name: string }>('SELECT tablename AS name FROM pg_publication_tables WHERE pubname = $1', [
       PUBLICATION,
@@ -91,26 +99,42 @@ export interface SubscriptionOptions {
   /** Members of the cluster, as the region's Postgres reaches them. */
   readonly urls: readonly string[]
   readonly region: string
+  /** Of the region; null: none. Applications with this residency are configured in the region's database. */
+  readonly zone: string | null
 }
 
 /**
  * Makes a region's migrated database a copy of what the cluster publishes; the first time all of it is copied. What is not
- * applied by replication can change the copied tables no more.
- * @throws {ConfigurationSetUpError} where it has configuration of its own
+ * applied by replication can change the copied tables no more, but for what belongs to applications of the region's zone.
+ * @throws {ConfigurationSetUpError} where it has other configuration of its own
  */
-export async function subscribeToConfiguration(pool: Pool, options: SubscriptionOptions): Promise<void> {
-  // Not in a transaction: CREATE SUBSCRIPTION makes a slot at the other end.
+export function subscribeToConfiguration(pool: Pool, options: SubscriptionOptions): Promise<void> {
+  return withLock(pool, (client) => subscribe(client, options))
+}
+
+/** Brings a database that is a copy up to what this version expects of one, without the cluster. */
+export function prepareCopy(pool: Pool, zone: string | null): Promise<void> {
+  return withLock(pool, (client) => prepare(client, zone))
+}
+
+/** Not in a transaction: CREATE SUBSCRIPTION makes a slot at the other end. */
+async function withLock(pool: Pool, work: (client: Queryable) => Promise<void>): Promise<void> {
   const client = await pool.connect()
   try {
     await client.query('SELECT pg_advisory_lock($1)', [LOCK_KEY])
-    await subscribe(client, options)
+    await work(client)
   } finally {
     await client.query('SELECT pg_advisory_unlock($1)', [LOCK_KEY]).catch(() => undefined)
     client.release()
   }
 }
 
-async function subscribe(db: Queryable, { urls, region }: SubscriptionOptions): Promise<void> {
+async function prepare(db: Queryable, zone: string | null): Promise<void> {
+  if (zone !== null) await admitResidents(db, { renumber: false })
+  await protectCopy(db, CONFIGURATION_TABLES, zone)
+}
+
+async function subscribe(db: Queryable, { urls, region, zone }: SubscriptionOptions): Promise<void> {
   const wanted = leaderConnection(urls)
   const { rows } = await db.query<{ tables: string[] }>(
     `SELECT array(SELECT srrelid::regclass::text FROM pg_subscription_rel WHERE srsubid = s.oid) AS tables
@@ -118,41 +142,30 @@ async function subscribe(db: Queryable, { urls, region }: SubscriptionOptions): 
     [SUBSCRIPTION],
   )
   const [existing] = rows
-  if (existing === undefined) return create(db, wanted, region)
+  if (existing === undefined) return create(db, wanted, { region, zone })
   // What it was is shown to superusers alone; the same again changes nothing.
   await db.query(`ALTER SUBSCRIPTION ${SUBSCRIPTION} CONNECTION ${pg.escapeLiteral(wanted)}`)
   if (!CONFIGURATION_TABLES.every((table) => existing.tables.includes(table))) {
     await db.query(`ALTER SUBSCRIPTION ${SUBSCRIPTION} REFRESH PUBLICATION`)
   }
-  await protect(db)
+  await prepare(db, zone)
 }
 
-async function create(db: Queryable, connection: string, region: string): Promise<void> {
-  for (const table of CONFIGURATION_TABLES) {
-    const { rowCount } = await db.query(`SELECT FROM ${table} LIMIT 1`)
-    if (rowCount === 0) continue
+async function create(db: Queryable, connection: string, { region, zone }: Pick<SubscriptionOptions, 'region' | 'zone'>): Promise<void> {
+  const table = await findForeignRows(db, CONFIGURATION_TABLES, zone)
+  if (table !== undefined) {
     const text = `${table} has rows of its own, and its content is to be a copy: docs/regions.md says how configuration is moved to a cluster`
     throw new ConfigurationSetUpError(text)
   }
   const { rows } = await db.query<{ version: number }>(`SELECT current_setting('server_version_num')::integer AS version`)
   const failover = (rows[0]?.version ?? 0) >= FAILOVER_SLOTS_FROM ? ', failover = true' : ''
+  // Before anything is copied: what is there already is in nobody's way then.
+  if (zone !== null) await admitResidents(db, { renumber: true })
   await db.query(
     `CREATE SUBSCRIPTION ${SUBSCRIPTION} CONNECTION ${pg.escapeLiteral(connection)} PUBLICATION ${PUBLICATION}
      WITH (slot_name = ${pg.escapeLiteral(slotOf(region))}, copy_data = true${failover})`,
   )
-  await protect(db)
-}
-
-/** A change that does not come from the cluster would make this copy another than all others. */
-async function protect(db: Queryable): Promise<void> {
-  for (const table of CONFIGURATION_TABLES) {
-    const { rowCount } = await db.query(`SELECT FROM pg_trigger WHERE tgname = 'refuse_change_of_copy' AND tgrelid = $1::regclass`, [table])
-    if (rowCount !== 0) continue
-    await db.query(
-      `CREATE TRIGGER refuse_change_of_copy BEFORE INSERT OR UPDATE OR DELETE ON ${table}
-       FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_copy()`,
-    )
-  }
+  await protectCopy(db, CONFIGURATION_TABLES, zone)
 }
 
 /** Whether all tables have been copied once, and are kept up to date from then on. */

@@ -6,7 +6,9 @@ import type { ConfigCopy } from './config-copy.ts'
 import { doDueEffects, doEffect, sendEffect, type ConfigEffect, type Effected, type FollowUps, type OnFailure } from './config-effects.ts'
 import type { ConfigLeader } from './config-leader.ts'
 import { disableIn, wantDisabled, writeWanted, type Disabling } from './endpoint-disabling.ts'
+import type { Page, PageOf } from './page.ts'
 import { asking, inTransaction, queryableOf, type Pool, type Queryable } from './pool.ts'
+import { withResidents } from './resident-configuration.ts'
 
 /** A change of configuration that is being made, in one transaction of the database that configuration is written to. */
 export interface ConfigChange {
@@ -28,8 +30,8 @@ export interface ConfigChanged<T> extends FollowUps {
   readonly result: T
 }
 
-/** Where configuration is read and written: the service's own database, or a cluster that regions share. */
-export interface Configuration {
+/** Where some of the configuration is read and written. */
+export interface ConfigurationPlace {
   /** Whether regions share it: then its tables are a copy here, and nothing but `change` changes them. */
   readonly shared: boolean
   /**
@@ -49,6 +51,29 @@ export interface Configuration {
    * them, the audit log alone.
    */
   changeHere<T>(work: (change: ConfigChange) => Promise<T>): Promise<ConfigChanged<T>>
+}
+
+/**
+ * Reads a page of a list.
+ * @param zone what belongs to applications with this residency is enough; more does no harm
+ */
+export type ReadPage<T> = (db: Queryable, zone?: string) => Promise<PageOf<T>>
+
+/**
+ * Where configuration is read and written: the service's own database, or a cluster that regions share. In a region that has a
+ * zone and shares configuration there are two places: that of its own residents is the region's database.
+ */
+export interface Configuration extends ConfigurationPlace {
+  /** Where applications with this residency are configured. @param residency null: none */
+  ofResidency(residency: string | null): Configuration
+  /** Where the organisation's application of this id or uid is configured: it is looked up when that is first needed. */
+  of(orgId: string, idOrUid: string): Configuration
+  /** Whether the uid is one of an application that is configured at another place than those with this residency. */
+  hasNamesake(orgId: string, uid: string, residency: string | null): Promise<boolean>
+  /** A page of a list of what has ids, from all places. @throws as `reads` does */
+  list<T extends { readonly id: string }>(page: Page, read: ReadPage<T>): Promise<PageOf<T>>
+  /** All places; of one that has residents alone their zone. */
+  readonly places: readonly { readonly place: ConfigurationPlace; readonly zone: string | null }[]
   /** Disables an endpoint; where configuration is shared soon after this resolves, so that deliveries wait for no other region. */
   disable(disabling: Disabling): Promise<void>
 }
@@ -88,13 +113,25 @@ export function createOwnConfiguration(pool: Pool): Configuration {
     })
     return { result, ...followUpsOf(effected) }
   }
-  return {
+  return atOnePlace({
     shared: false,
     reads: pool,
     change,
     changeHere: change,
-    disable: async (disabling) => void (await change((one) => disableIn(one, disabling))),
+    disable: async (disabling: Disabling) => void (await change((one) => disableIn(one, disabling))),
+  })
+}
+
+function atOnePlace<Place extends ConfigurationPlace & Pick<Configuration, 'disable'>>(place: Place): Place & Configuration {
+  const configuration: Place & Configuration = {
+    ...place,
+    ofResidency: () => configuration,
+    of: () => configuration,
+    hasNamesake: () => Promise.resolve(false),
+    list: (_page, read) => read(place.reads),
+    places: [{ place, zone: null }],
   }
+  return configuration
 }
 
 export interface SharedConfigurationDependencies {
@@ -103,6 +140,8 @@ export interface SharedConfigurationDependencies {
   readonly leader: ConfigLeader
   readonly copy: ConfigCopy
   readonly region: string
+  /** Of the region: applications with this residency are configured in its database. Null: there are none. */
+  readonly zone: string | null
   readonly onFailure: OnFailure
 }
 
@@ -115,7 +154,14 @@ export interface SharedConfiguration extends Configuration {
 
 /** Configuration that regions share. */
 export function createSharedConfiguration(deps: SharedConfigurationDependencies): SharedConfiguration {
-  const { pool, leader, copy, region, onFailure } = deps
+  const { pool, zone, copy } = deps
+  const shared = atOnePlace(createSharedPlace(deps))
+  return zone === null ? shared : withResidents(shared, createOwnConfiguration(pool), { pool, zone, copy })
+}
+
+type SharedPlace = Omit<SharedConfiguration, Exclude<keyof Configuration, keyof ConfigurationPlace | 'disable'>>
+
+function createSharedPlace({ pool, leader, copy, region, onFailure }: SharedConfigurationDependencies): SharedPlace {
   const doDue = () => doDueEffects(pool, region, onFailure)
 
   const change = async <T>(work: (change: ConfigChange) => Promise<T>): Promise<ConfigChanged<T>> => {

@@ -2,11 +2,13 @@ import { LIMITS } from '../domain/limits.ts'
 import type { TaskStep } from '../domain/task.ts'
 import { advanceTask } from './background-tasks.ts'
 import { ERASED_CHANNEL } from './config-changes.ts'
-import { createOwnConfiguration, type Configuration } from './configuration.ts'
+import { createOwnConfiguration, type Configuration, type ConfigurationPlace } from './configuration.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 
 export interface ErasureInput {
   readonly applicationId: string
+  /** Absent: none. */
+  readonly residency?: string
 }
 
 /** Rows of one batch that were deleted, by what they held. */
@@ -34,7 +36,7 @@ export async function eraseSome(
     const messages = await eraseMessages(client, appId)
     await advanceTask(client, taskId, messages)
     if (messages.messages > 0) return { done: false }
-    const rest = await eraseRest(client, taskId, appId, configuration)
+    const rest = await eraseRest(client, taskId, appId, configuration.ofResidency(input.residency ?? null))
     await advanceTask(client, taskId, rest, rest.attempts > 0 ? 'running' : 'finished')
     if (rest.attempts > 0) return { done: false }
     return waitMs > 0 ? { done: false, waitMs } : { done: true }
@@ -79,7 +81,7 @@ const OF_ENDPOINTS = `endpoint_id IN (SELECT id FROM endpoint WHERE app_id = $1
   UNION SELECT jsonb_array_elements_text(input -> 'endpointIds') FROM background_task WHERE id = $2)`
 
 /** What is left when the messages are gone: configuration, and what was recorded while they went. */
-async function eraseRest(client: Queryable, taskId: string, appId: string, configuration: Configuration): Promise<Counts> {
+async function eraseRest(client: Queryable, taskId: string, appId: string, configuration: ConfigurationPlace): Promise<Counts> {
   const removed = async (text: string, ...values: unknown[]) => (await client.query(text, values)).rowCount ?? 0
   const attempts = await removed(
     `DELETE FROM attempt WHERE (message_id, id) IN (SELECT message_id, id FROM attempt WHERE ${OF_ENDPOINTS} LIMIT $3)`,
@@ -113,7 +115,7 @@ async function eraseEndpoints(client: Queryable, taskId: string, appId: string):
 }
 
 /** The same where regions share configuration: whoever comes last finds nothing. Its task was given the ids of its endpoints. */
-async function eraseShared(configuration: Configuration, appId: string): Promise<number> {
+async function eraseShared(configuration: ConfigurationPlace, appId: string): Promise<number> {
   const { result } = await configuration.change(async ({ client }) => {
     const { rowCount } = await client.query('DELETE FROM endpoint WHERE app_id = $1', [appId])
     await client.query('DELETE FROM application WHERE id = $1', [appId])

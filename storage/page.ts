@@ -49,3 +49,13 @@ export function cutPage<T>(selected: T[], page: Page): PageOf<T> {
   if (page.backwards === true) rows.reverse()
   return { rows, done: selected.length <= page.limit }
 }
+
+/** One page of pages of the same list that were read at several places; what several have, of the first. */
+export function mergePages<T extends { readonly id: string }>(pages: readonly PageOf<T>[], page: Page): PageOf<T> {
+  const byId = new Map<string, T>()
+  for (const row of pages.flatMap(({ rows }) => rows)) if (!byId.has(row.id)) byId.set(row.id, row)
+  const falls = page.order === 'descending'
+  const all = [...byId.values()].sort((a, b) => (a.id < b.id !== falls ? -1 : 1))
+  const rows = page.backwards === true ? all.slice(Math.max(0, all.length - page.limit)) : all.slice(0, page.limit)
+  return { rows, done: pages.every(({ done }) => done) && all.length <= page.limit }
+}

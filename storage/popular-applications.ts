@@ -33,7 +33,7 @@ export async function findApplications(
       CROSS JOIN LATERAL (
         SELECT id, org_id, uid, residency FROM application
         WHERE org_id = asked.org_id AND deleted_at IS NULL AND (id = asked.id_or_uid OR uid = asked.id_or_uid)
-        ORDER BY id = asked.id_or_uid DESC LIMIT 1
+        ORDER BY id = asked.id_or_uid DESC, residency NULLS LAST LIMIT 1
       ) a`,
     values: [asked.map(({ orgId }) => orgId), asked.map(({ idOrUid }) => idOrUid)],
   })

@@ -7,17 +7,21 @@ interface CipherColumn {
   readonly key: string
   readonly keyType: 'text' | 'bigint'
   readonly column: string
-  /** Of the configuration, that is changed where it is written. */
-  readonly configuration: boolean
+  /** Of configuration, that is changed where it is written: whether a row is of an application of the zone `$3`. Else undefined. */
+  readonly isResident: string | undefined
 }
+
+const ENDPOINT_RESIDES = 'EXISTS (SELECT FROM application a WHERE a.id = endpoint.app_id AND a.residency = $3)'
+const SECRET_RESIDES = `EXISTS (
+  SELECT FROM endpoint e JOIN application a ON a.id = e.app_id WHERE e.id = endpoint_secret.endpoint_id AND a.residency = $3)`
 
 /** Every column that holds what a `Cipher` made; a test compares the list with the schema. */
 export const CIPHER_COLUMNS: readonly CipherColumn[] = [
-  { table: 'endpoint', key: 'id', keyType: 'text', column: 'headers_cipher', configuration: true },
-  { table: 'endpoint', key: 'id', keyType: 'text', column: 'mtls_cipher', configuration: true },
-  { table: 'endpoint', key: 'id', keyType: 'text', column: 'oauth2_cipher', configuration: true },
-  { table: 'endpoint_secret', key: 'id', keyType: 'bigint', column: 'secret_cipher', configuration: true },
-  { table: 'idempotency_key', key: 'hash', keyType: 'text', column: 'body_cipher', configuration: false },
+  { table: 'endpoint', key: 'id', keyType: 'text', column: 'headers_cipher', isResident: ENDPOINT_RESIDES },
+  { table: 'endpoint', key: 'id', keyType: 'text', column: 'mtls_cipher', isResident: ENDPOINT_RESIDES },
+  { table: 'endpoint', key: 'id', keyType: 'text', column: 'oauth2_cipher', isResident: ENDPOINT_RESIDES },
+  { table: 'endpoint_secret', key: 'id', keyType: 'bigint', column: 'secret_cipher', isResident: SECRET_RESIDES },
+  { table: 'idempotency_key', key: 'hash', keyType: 'text', column: 'body_cipher', isResident: undefined },
 ]
 
 const BATCH = 200
@@ -37,30 +41,42 @@ export async function renewEncryption(
   isStopped: () => boolean,
   configuration: Configuration = createOwnConfiguration(pool),
 ): Promise<number> {
-  const inChange: Transact = async (work) => (await configuration.change(({ client }) => work(client))).result
   let renewed = 0
-  for (const target of CIPHER_COLUMNS) {
-    let after: string | null = null
-    do {
-      const keys: string[] = isStopped()
-        ? []
-        : await renewBatch(target.configuration ? inChange : (work) => inTransaction(pool, work), cipher, target, after)
+  const renew = async (target: CipherColumn, transact: Transact, zone: string | null) => {
+    for (let after: string | null = null; !isStopped();) {
+      const keys = await renewBatch(transact, cipher, target, { after, zone })
       renewed += keys.length
       after = keys.at(-1) ?? null
-    } while (after !== null)
+      if (after === null) break
+    }
+  }
+  const [settings, data] = [CIPHER_COLUMNS.filter(isConfiguration), CIPHER_COLUMNS.filter((target) => !isConfiguration(target))]
+  for (const target of data) await renew(target, (work) => inTransaction(pool, work), null)
+  for (const { place, zone } of configuration.places) {
+    for (const target of settings) await renew(target, async (work) => (await place.change(({ client }) => work(client))).result, zone)
   }
   return renewed
 }
 
+const isConfiguration = ({ isResident }: CipherColumn) => isResident !== undefined
+
+interface Batch {
+  /** The key that it begins after; null: at the beginning. */
+  readonly after: string | null
+  /** Only what is of its applications; null: all. */
+  readonly zone: string | null
+}
+
 /** @returns the keys of the rows that were renewed, in order; rows that somebody else is changing wait for them */
-async function renewBatch(transact: Transact, cipher: Cipher, target: CipherColumn, after: string | null): Promise<string[]> {
-  const { table, key, keyType, column } = target
+async function renewBatch(transact: Transact, cipher: Cipher, target: CipherColumn, { after, zone }: Batch): Promise<string[]> {
+  const { table, key, keyType, column, isResident } = target
   return transact(async (client) => {
     const { rows } = await client.query<{ key: string; stored: Buffer }>(
       `SELECT ${key}::text AS key, ${column} AS stored FROM ${table}
        WHERE substring(${column} FROM 1 FOR ${KEY_ID_BYTES}) <> $1 AND ($2::${keyType} IS NULL OR ${key} > $2)
+         AND ($3::text IS NULL OR ${isResident ?? 'false'})
        ORDER BY ${table}.${key} LIMIT ${BATCH} FOR UPDATE`,
-      [cipher.keyId, after],
+      [cipher.keyId, after, zone],
     )
     await client.query(
       `UPDATE ${table} SET ${column} = renewed.value FROM unnest($1::${keyType}[], $2::bytea[]) AS renewed (key, value)

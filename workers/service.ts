@@ -169,7 +169,7 @@ function startDispatcher(parts: Parts, { runs, crowding, tracing }: DispatcherPa
     endpointsOf: createEndpointsOf(parts),
     groupMaxMessages: config.groupMaxMessages,
     weights: config.priorityWeights,
-    pace: createStartPace(crowding, parts.inHand),
+    pace: createStartPace(crowding, parts.inHand, config.groupLingerMs),
     prefetch: parts.prefetch,
     log,
   })

@@ -37,7 +37,8 @@ export function connectConfiguration(
   stack.push(() => clock.stop())
   const copy = createConfigCopy(pool)
   const onFailure = (id: number, err: unknown) => log.error({ effect: id, err }, 'config-effect.failed')
-  const configuration = createSharedConfiguration({ pool, leader, copy, region: config.region, onFailure })
+  const { region, regions } = config
+  const configuration = createSharedConfiguration({ pool, leader, copy, region, zone: regions?.own.zone ?? null, onFailure })
   return { configuration, copy }
 }
 

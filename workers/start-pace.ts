@@ -1,6 +1,6 @@
 import type { Crowding } from '../domain/crowding.ts'
 import type { InHand } from '../domain/in-hand.ts'
-import { LINGER_MAX_MS, LINGER_MS, lingerMs } from '../domain/linger.ts'
+import { LINGER_MAX_MS, lingerMs } from '../domain/linger.ts'
 
 /** When the next group is started. */
 export interface StartPace {
@@ -8,7 +8,7 @@ export interface StartPace {
   started(): void
   /**
    * A message of an application that publishes little waits: the group goes now, with what others have in it, at most once in
-   * `LINGER_MS`. So a flood that lingers makes nobody else wait.
+   * the least linger. So a flood that lingers makes nobody else wait.
    */
   hurry(): void
   /** Resolves when the next group is due. @param waiting tells how many messages wait for it */
@@ -17,8 +17,11 @@ export interface StartPace {
 
 const LOOK_EVERY_MS = 10
 
-/** @param inHand tells whether there is nothing else to do than what waits: then nothing is won by waiting for more */
-export function createStartPace(crowding: Crowding, inHand: Pick<InHand, 'isDry'>): StartPace {
+/**
+ * @param inHand tells whether there is nothing else to do than what waits: then nothing is won by waiting for more
+ * @param leastMs between two starts (`TIDINGS_GROUP_LINGER_MS`)
+ */
+export function createStartPace(crowding: Crowding, inHand: Pick<InHand, 'isDry'>, leastMs: number): StartPace {
   // Of the monotonic clock: the other may be set back.
   let startedAtMs = -Infinity
   let hurriedAtMs = -Infinity
@@ -27,13 +30,13 @@ export function createStartPace(crowding: Crowding, inHand: Pick<InHand, 'isDry'
   let wake: () => void = () => undefined
 
   const dueAtMs = (waiting: number): number => {
-    if (inHurry) return hurriedAtMs + LINGER_MS
+    if (inHurry) return hurriedAtMs + leastMs
     // What those have who publish little are starts enough: what others publish goes with them.
-    if (crowding.crowded(Date.now())) return startedAtMs + LINGER_MAX_MS
-    const soonestAtMs = startedAtMs + LINGER_MS
+    if (crowding.crowded(Date.now())) return startedAtMs + Math.max(LINGER_MAX_MS, leastMs)
+    const soonestAtMs = startedAtMs + leastMs
     // What the loop did in the first moments after a start says little about how busy it is.
     if (performance.now() < soonestAtMs || inHand.isDry(waiting)) return soonestAtMs
-    return startedAtMs + lingerMs(performance.eventLoopUtilization(loop).utilization)
+    return startedAtMs + lingerMs(performance.eventLoopUtilization(loop).utilization, leastMs)
   }
   return {
     started() {

@@ -10,9 +10,10 @@ import {
   type ApplicationFields,
   type NewApplication,
 } from '../../storage/applications.ts'
+import type { Configuration } from '../../storage/configuration.ts'
 import type { Queryable } from '../../storage/pool.ts'
-import type { ApplicationZones } from '../application-zones.ts'
 import { changeConfiguration, changedFields, type ChangeContext, type Changed } from '../change.ts'
+import type { ApiDependencies } from '../dependencies.ts'
 import { ElsewhereError } from '../elsewhere.ts'
 import { ApiError, ruleError } from '../errors.ts'
 import { flag, idsOf, orderedPage } from '../parameters.ts'
@@ -20,7 +21,7 @@ import { requireResidency } from '../placement.ts'
 import { cursorOf, pageReply, readFlag, readPage } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { applicationIn, applicationList, applicationOut, applicationPatch, showApplication } from '../schemas/application.ts'
-import { applicationOf, nameOf } from '../scope.ts'
+import { applicationOf, configurationOf, nameOf } from '../scope.ts'
 
 function conflict(): ApiError {
   return new ApiError('conflict', 'An application with this uid already exists')
@@ -51,9 +52,11 @@ function requireSameResidency(current: Application, given: string | null | undef
 }
 
 /** Creates an application. @returns undefined where its uid is taken */
-export async function createApplication(context: ChangeContext, fields: NewApplication): Promise<Application | undefined> {
-  return changeConfiguration(context, async (client, changed) => {
-    const application = await insertApplication(client, newId('app'), context.caller.orgId, fields)
+export async function createApplication({ deps, caller }: ChangeContext, fields: NewApplication): Promise<Application | undefined> {
+  const configuration = deps.configuration.ofResidency(fields.residency)
+  if (fields.uid !== null && (await configuration.hasNamesake(caller.orgId, fields.uid, fields.residency))) return undefined
+  return changeConfiguration({ deps: { ...deps, configuration }, caller }, async (client, changed) => {
+    const application = await insertApplication(client, newId('app'), caller.orgId, fields)
     if (application !== undefined) await changed({ operation: 'application.created', application, fields: Object.keys(fields).sort() })
     return application
   })
@@ -69,17 +72,24 @@ export async function findOrCreateApplication(
   pathName: string | undefined,
   described: GivenFields | null | undefined,
 ): Promise<Application> {
-  if (described === null || described === undefined) return applicationOf(deps.configuration.reads, caller, pathName)
-  const found = await findApplication(deps.configuration.reads, caller.orgId, nameOf(pathName))
+  const { reads } = placeOf({ deps, caller }, pathName, described?.residency)
+  if (described === null || described === undefined) return applicationOf(reads, caller, pathName)
+  const found = await findApplication(reads, caller.orgId, nameOf(pathName))
   if (found !== undefined) return found
   if (described.uid !== pathName) throw ruleError(['body', 'application', 'uid'], 'The uid must be the one in the path')
   const created = await createApplication({ deps, caller }, await newApplication({ deps, caller }, described))
-  return created ?? applicationOf(deps.configuration.reads, caller, pathName)
+  return created ?? applicationOf(reads, caller, pathName)
+}
+
+/** Where an application of this name is configured, or is to be where it has this residency. */
+function placeOf({ deps, caller }: ChangeContext, name: string | undefined, residency: string | null | undefined): Configuration {
+  const hasZone = residency !== null && residency !== undefined
+  return hasZone ? deps.configuration.ofResidency(residency) : configurationOf(deps, caller, name)
 }
 
 async function list({ deps, caller, query }: Call): Promise<Reply> {
   const page = readPage(query, { order: 'ascending', orderable: true, isCursor: cursorOf('app') })
-  const rows = await listApplications(deps.configuration.reads, caller.orgId, page)
+  const rows = await deps.configuration.list(page, (db, zone) => listApplications(db, caller.orgId, page, zone))
   return { status: 200, json: pageReply(rows, (row) => row.id, showApplication) }
 }
 
@@ -90,7 +100,8 @@ async function create(call: Call<typeof applicationIn>): Promise<Reply> {
   const created = await createApplication(call, await newApplication(call, fields))
   if (created !== undefined) return { status: 201, json: showApplication(created) }
   if (!getIfExists) throw conflict()
-  return { status: 200, json: showApplication(await applicationOf(deps.configuration.reads, caller, fields.uid ?? '')) }
+  const { reads } = configurationOf(deps, caller, fields.uid)
+  return { status: 200, json: showApplication(await applicationOf(reads, caller, fields.uid ?? '')) }
 }
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
@@ -100,27 +111,31 @@ async function get({ deps, caller, path }: Call): Promise<Reply> {
 interface Update {
   readonly db: Queryable
   readonly changed: Changed
-  readonly zones: ApplicationZones | undefined
+  readonly deps: Pick<ApiDependencies, 'configuration' | 'regional'>
 }
 
-/** @throws {ApiError} 409 where the new uid is one of an application in another zone */
-async function update({ db, changed, zones }: Update, current: Application, fields: ApplicationFields): Promise<Application> {
+/** @throws {ApiError} 409 where the new uid is one of an application in another zone, or configured at another place */
+async function update({ db, changed, deps }: Update, current: Application, fields: ApplicationFields): Promise<Application> {
   const { uid } = fields
-  if (uid !== null && uid !== current.uid && (await zones?.elsewhere(current.orgId, uid)) !== undefined) throw conflict()
+  if (uid !== null && uid !== current.uid) {
+    const { orgId, residency } = current
+    if ((await deps.regional?.zones.elsewhere(orgId, uid)) !== undefined) throw conflict()
+    if (await deps.configuration.hasNamesake(orgId, uid, residency)) throw conflict()
+  }
   const updated = await updateApplication(db, current.id, fields)
   await changed({ operation: 'application.updated', application: updated, fields: changedFields(current, updated) })
   return updated
 }
 
 async function put(call: Call<typeof applicationIn>): Promise<Reply> {
-  const { caller, path } = call
-  const zones = call.deps.regional?.zones
+  const { deps, caller, path } = call
   const fields = await call.body()
-  const updated = await changeConfiguration(call, async (client, changed) => {
+  const configuration = placeOf(call, path['app_id'], fields.residency)
+  const updated = await changeConfiguration({ deps: { ...deps, configuration }, caller }, async (client, changed) => {
     const current = await findApplication(client, caller.orgId, nameOf(path['app_id']), { forUpdate: true })
     if (current === undefined) return undefined
     requireSameResidency(current, fields.residency)
-    return update({ db: client, changed, zones }, current, fields)
+    return update({ db: client, changed, deps }, current, fields)
   })
   if (updated !== undefined) return { status: 200, json: showApplication(updated) }
   const created = await createApplication(call, await newApplication(call, fields))
@@ -129,14 +144,13 @@ async function put(call: Call<typeof applicationIn>): Promise<Reply> {
 }
 
 async function patch(call: Call<typeof applicationPatch>): Promise<Reply> {
-  const { caller, path } = call
-  const zones = call.deps.regional?.zones
+  const { deps, caller, path } = call
   const { residency, ...changes } = await call.body()
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined)) as Partial<ApplicationFields>
   const updated = await changeConfiguration(call, async (client, changed) => {
     const current = await applicationOf(client, caller, path['app_id'], { forUpdate: true })
     requireSameResidency(current, residency)
-    return update({ db: client, changed, zones }, current, { ...current, ...set })
+    return update({ db: client, changed, deps }, current, { ...current, ...set })
   })
   return { status: 200, json: showApplication(updated) }
 }

@@ -4,7 +4,7 @@ import { idOrUid, idsOf, moment, orderedPage } from '../parameters.ts'
 import { cursorOf, pageReply, readPage, readTime } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { auditLogList, showAuditEntry } from '../schemas/audit-log.ts'
-import { applicationOf } from '../scope.ts'
+import { applicationOf, configurationOf } from '../scope.ts'
 
 async function list({ deps, caller, query }: Call): Promise<Reply> {
   const page = readPage(query, { order: 'descending', orderable: true, isCursor: cursorOf('audit') })
@@ -12,14 +12,15 @@ async function list({ deps, caller, query }: Call): Promise<Reply> {
   const afterMs = readTime(query, 'after')
   const name = query.get('application')
   // By its id an application is found that is deleted, too: the log outlives it.
-  const appId = name === null || isId('app', name) ? (name ?? undefined) : (await applicationOf(deps.configuration.reads, caller, name)).id
+  const configuration = configurationOf(deps, caller, name)
+  const appId = name === null || isId('app', name) ? (name ?? undefined) : (await applicationOf(configuration.reads, caller, name)).id
   const filter = {
     orgId: caller.orgId,
     appId,
     beforeId: beforeMs === undefined ? undefined : lowestIdAt('audit', beforeMs),
     afterId: afterMs === undefined ? undefined : lowestIdAt('audit', afterMs),
   }
-  const rows = await listAuditEntries(deps.configuration.reads, filter, page)
+  const rows = await configuration.list(page, (db) => listAuditEntries(db, filter, page))
   return { status: 200, json: pageReply(rows, (row) => row.id, showAuditEntry) }
 }
 

@@ -17,7 +17,8 @@ async function erase(call: Call): Promise<Reply> {
     if (application === undefined) throw notFound()
     // A region finds by its endpoints what it has of it, also when another has erased its configuration.
     const known = deps.configuration.shared ? { endpointIds: await readEndpointIds(client, application.id) } : {}
-    const input = { applicationId: application.id, ...known }
+    const resides = application.residency === null ? {} : { residency: application.residency }
+    const input = { applicationId: application.id, ...resides, ...known }
     await deleteApplication(client, application.id)
     // The uid is part of what is erased.
     await changed({ operation: 'application.erased', application: { id: application.id, uid: null } })

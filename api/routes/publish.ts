@@ -6,6 +6,7 @@ import { LIMITS } from '../../domain/limits.ts'
 import type { NewMessage } from '../../domain/message.ts'
 import { DEFAULT_PRIORITY } from '../../domain/priority.ts'
 import { isTraceparent } from '../../domain/trace.ts'
+import type { CachedApplication } from '../../storage/config-cache.ts'
 import type { StoredMessage } from '../../storage/history/messages.ts'
 import type { Authenticate, Caller } from '../auth.ts'
 import { parseJson, readBody } from '../body.ts'
@@ -80,7 +81,7 @@ async function publishOne(
 ): Promise<string> {
   const appName = request.params.app_id
   const [application, raw] = await Promise.all([cachedApplicationOf(deps, caller, appName), body])
-  const zone = application === undefined ? await deps.residency?.zoneOf(caller, appName) : undefined
+  const zone = deps.residency === undefined ? undefined : await zoneElsewhere(deps.residency, caller, appName, application)
   if (zone !== undefined) throw new ElsewhereError([zone])
   const event = isCloudEvent(request.headers) ? readCloudEvent(request.headers, raw) : undefined
   const input = parseBody(messageIn, event === undefined ? parseJson(raw) : event.body)
@@ -89,6 +90,17 @@ async function publishOne(
   const message = newMessageOf(input, appId, { idempotencyKey, event, traceparent: traceparentOf(deps, request) })
   await deps.intake.accept(message)
   return acceptedJson(message, input, withContent)
+}
+
+/** The other zone that the message is for; undefined: it is for here. Of two applications of one uid the one with a zone gets it. */
+async function zoneElsewhere(
+  residency: Residency,
+  caller: Caller,
+  name: string,
+  known: CachedApplication | undefined,
+): Promise<string | undefined> {
+  if (known === undefined) return residency.zoneOf(caller, name)
+  return known.id === name || known.residency !== null ? undefined : residency.zoneOfNamesake(caller, name)
 }
 
 type MessageIn = z.output<typeof messageIn>

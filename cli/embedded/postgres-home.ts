@@ -104,7 +104,7 @@ function ownerOf(path: string): SystemUser {
 }
 
 /** `postgres`, else `nobody`, else any other account: Postgres needs one that the system knows by name. */
-function unprivilegedUser(): SystemUser {
+export function unprivilegedUser(): SystemUser {
   const accounts = readFileSync('/etc/passwd', 'utf8')
     .split('\n')
     .map((line) => line.split(':'))

@@ -16,7 +16,10 @@ import { lagOf, promote } from './standby.ts'
 import type { Cluster } from './temporal-clusters.ts'
 
 const HEALTH_TIMEOUT_MS = 3000
-const CONNECT_TIMEOUT_MS = 3000
+// A machine that has just lost another may be busy.
+const CONNECT_TIMEOUT_MS = 15_000
+/** Of a primary that is expected to be gone. */
+const GONE_TIMEOUT_MS = 3000
 /** A cluster forwards calls to the one that was active until its processes have heard of the failover. */
 const RECONCILE_TRIES_MS = 30_000
 const RETRY_MS = 1000
@@ -87,8 +90,9 @@ export async function failOverRegion(request: FailoverRequest): Promise<Failover
   requirePeer(request)
   const steps: { step: FailoverStep; at: string; ms: number }[] = []
   const cluster = await openRegionCluster(regions, to, access)
-  const standby = createPool(request.standbyUrl, 4)
-  const primary = request.primaryUrl === undefined ? undefined : createPool(request.primaryUrl, 1, { connectMs: CONNECT_TIMEOUT_MS })
+  const standby = createPool(request.standbyUrl, 4, { connectMs: CONNECT_TIMEOUT_MS })
+  const connectMs = request.planned === undefined ? GONE_TIMEOUT_MS : CONNECT_TIMEOUT_MS
+  const primary = request.primaryUrl === undefined ? undefined : createPool(request.primaryUrl, 1, { connectMs })
   const run: Run = {
     ...{ request, namespace: namespaceOf(region), to: cluster, standby, primary, progress },
     async step(step, text, work) {

@@ -10,6 +10,8 @@ import { CommandFailure, reasonOf } from '../failure.ts'
 import { requirePostgresTool } from './postgres-tools.ts'
 
 const PROMOTED_WITHIN_S = 60
+// A machine that has just lost another may be busy.
+const CONNECT_TIMEOUT_MS = 15_000
 
 export interface NewStandby {
   /** Address of the primary, with a user that may replicate and its password. */
@@ -93,7 +95,7 @@ export async function promote(url: string): Promise<void> {
 }
 
 async function ask<T>(url: string, work: (pool: ReturnType<typeof createPool>) => Promise<T>): Promise<T> {
-  const pool = createPool(url, 1)
+  const pool = createPool(url, 1, { connectMs: CONNECT_TIMEOUT_MS })
   try {
     return await work(pool)
   } catch (cause) {

@@ -56,3 +56,18 @@ test('what is wrong with the file is said with its place, and all of it together
     'TIDINGS_REGIONS_FILE: regions: there is no region "a", which TIDINGS_REGION names',
   ])
 })
+
+test('with a shared configuration a zone has one active region', () => {
+  const region = (zone: string | null, role = 'active') => ({ zone, role, apiUrl: 'http://x.example', temporalAddress: 'x.example:7233' })
+  const file = (regions: object) => written(JSON.stringify({ regions }))
+  const read = (TIDINGS_REGIONS_FILE: string) =>
+    readConfig({ TIDINGS_REGIONS_FILE, TIDINGS_REGION: 'a', CONFIG_DATABASE_URLS: 'postgres://one/t' })
+  read(file({ a: region('eu'), b: region('eu', 'standby'), c: region(null), d: region(null) }))
+  const crowded = file({ a: region('eu'), b: region('eu'), c: region(null) })
+  assert.deepEqual(problemsOf(crowded, 'a'), [])
+  assert.throws(() => read(crowded), {
+    message:
+      'CONFIG_DATABASE_URLS: applications with a zone are configured in the database of one region, ' +
+      'so with a shared configuration the zone "eu" can have one active region, not a, b',
+  })
+})

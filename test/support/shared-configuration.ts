@@ -24,6 +24,8 @@ const SETTINGS = {
 export interface TestServer {
   /** Stays the same. */
   readonly url: string
+  /** All that it has on disk. */
+  readonly folder: string
   start(): Promise<void>
   /** As `kill -9`: nothing is told to whoever is connected. */
   kill(): Promise<void>
@@ -37,6 +39,7 @@ export async function startTestServer(name: string): Promise<TestServer> {
   const { url, port } = running
   return {
     url,
+    folder: scratch.path,
     async start() {
       running = await launch(port)
     },
@@ -83,12 +86,15 @@ export interface RegionOptions {
   readonly configUrls: readonly string[]
   /** For whom `call` speaks. */
   readonly organisation: Organisation
+  /** Where there is a regions file: what names it, and the region's zone. */
+  readonly env?: Readonly<Record<string, string>>
+  readonly zone?: string
 }
 
-export async function startRegion({ name, databaseUrl, configUrls, organisation }: RegionOptions): Promise<TestRegion> {
+export async function startRegion({ name, databaseUrl, configUrls, organisation, env, zone }: RegionOptions): Promise<TestRegion> {
   const pool = createPool(databaseUrl, 3)
   await migrate(pool)
-  await setUpSharedConfiguration(pool, { urls: configUrls, region: name })
+  await setUpSharedConfiguration(pool, { urls: configUrls, region: name, zone: zone ?? null })
   const temporal = await startTestTemporal()
   const config = readConfig({
     TIDINGS_PORT: '0',
@@ -101,6 +107,7 @@ export async function startRegion({ name, databaseUrl, configUrls, organisation 
     CONFIG_DATABASE_URLS: configUrls.join(','),
     TEMPORAL_ADDRESS: temporal.address,
     TEMPORAL_NAMESPACE: temporal.namespace,
+    ...env,
   })
   const service: Service = await startService(config, {
     roles: ['api', 'dispatcher', 'delivery'],
