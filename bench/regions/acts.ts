@@ -10,7 +10,7 @@ import type { Progress } from '../../cli/progress.ts'
 import { createRegions, type Regions } from '../../domain/regions.ts'
 import { createPool } from '../../storage/pool.ts'
 import { createOpenWorkflows } from '../../workers/open-workflows.ts'
-import { removeCluster, startMessages, startRegionTemporal, startStandby } from './servers.ts'
+import { removeCluster, restartConfirming, startMessages, startRegionTemporal, startStandby } from './servers.ts'
 import { killRegion, startWaiting, type Place, type Processes, type World } from './world.ts'
 
 /** The region is given up after so many health checks in a row that failed. */
@@ -117,6 +117,7 @@ async function messagesBefore(url: string, at: Date): Promise<Set<string>> {
 export async function bringBack(world: World, progress: Progress): Promise<UnreplicatedReport> {
   const { home, peer } = world.plan
   const place = world.places.get(home)!
+  await restoreMember(world, home)
   // It must not follow configuration: the region that took over does, by the same name.
   const alone = { max_logical_replication_workers: '0' }
   const old = await startMessages(world.folders.of(home, 'postgres'), 0, alone)
@@ -133,6 +134,13 @@ export async function bringBack(world: World, progress: Progress): Promise<Unrep
   } finally {
     await cluster.close()
   }
+}
+
+/** The region's member of the cluster for configuration confirms again. */
+async function restoreMember({ configuration, folders, plan }: World, region: string): Promise<void> {
+  const member = configuration.get(region)
+  if (member === undefined || region === plan.configuration.leader) return
+  configuration.set(region, await restartConfirming(folders.of(region, 'configuration'), member.port))
 }
 
 /** Moves the region home: what was its standby is its primary, and a new standby is made where it was lost. */

@@ -100,7 +100,12 @@ export async function startConfirming(
   cacheDir: string | undefined,
 ): Promise<EmbeddedPostgres> {
   await createStandby({ primaryUrl: leaderUrl, dataDir, name: memberName(region), cacheDir })
-  return startPostgres({ dataDir, port: 0, settings: { ...CONFIGURATION, hot_standby_feedback: 'on' } })
+  return restartConfirming(dataDir, 0)
+}
+
+/** Starts a member where it was. @param port where the regions look for it; 0: any free one */
+export function restartConfirming(dataDir: string, port: number): Promise<EmbeddedPostgres> {
+  return startPostgres({ dataDir, port, settings: { ...CONFIGURATION, hot_standby_feedback: 'on' } })
 }
 
 /** As `kill -9` of the machine: the server and every process that it has. Linux only. */

@@ -61,7 +61,7 @@ export interface World {
   /** How the other regions reach the API of one. */
   readonly routesTo: (region: string) => readonly Route[]
   /** Members of the cluster for configuration, by region. */
-  readonly configuration: ReadonlyMap<string, EmbeddedPostgres>
+  readonly configuration: Map<string, EmbeddedPostgres>
   /** Starts API and workers for a region. @param at the region whose machines they run on */
   startProcesses(region: string, at: string, databaseUrl: string): Promise<Processes>
   /** Rejects when one of the processes ends without having been asked to. */
@@ -163,16 +163,13 @@ interface Parts {
 async function startConfiguration({ plan, folders, network, cacheDir }: Parts, cleanup: Cleanup): Promise<Map<string, EmbeddedPostgres>> {
   const { leader, confirming } = plan.configuration
   const members = new Map<string, EmbeddedPostgres>()
-  const add = (name: string, member: EmbeddedPostgres) => {
-    members.set(name, member)
-    cleanup.add(() => member.stop())
-    return member
-  }
-  const first = add(leader, await startConfigurationLeader(folders.of(leader, 'configuration')))
+  cleanup.add(async () => void (await Promise.all([...members.values()].map((member) => member.stop()))))
+  const first = await startConfigurationLeader(folders.of(leader, 'configuration'))
+  members.set(leader, first)
   const { url } = first
   for (const name of confirming) {
     const route = await network.route(name, leader, new URL(url).host)
-    add(name, await startConfirming(folders.of(name, 'configuration'), name, urlBy(url, route.address), cacheDir))
+    members.set(name, await startConfirming(folders.of(name, 'configuration'), name, urlBy(url, route.address), cacheDir))
   }
   if (confirming.length > 0) await requireQuorum(first, confirming)
   return members
@@ -332,7 +329,12 @@ async function stopPlaces(
   // What has no place yet was started as well.
   const all = [...servers].map(([name, started]) => places.get(name) ?? { ...started, standby: undefined })
   await Promise.all(all.map(({ temporal }) => temporal.server.stop()))
-  await Promise.all(all.flatMap(({ messages, standby, temporal }) => [messages.stop(), standby?.stop(), temporal.postgres.stop()]))
+  const databases = all.flatMap(({ messages, standby, temporal }) => [
+    messages,
+    temporal.postgres,
+    ...(standby === undefined ? [] : [standby]),
+  ])
+  await Promise.all(databases.map((server) => server.stop()))
 }
 
 /** `kill -9` of everything that a region has. */
