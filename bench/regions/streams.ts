@@ -6,7 +6,7 @@ import { activeRegions, reachesFrom, type DrillPlan } from './plan.ts'
 export const RESIDENT_NAME = 'resident-of-the-drill'
 
 /** One at a time to each ordered endpoint. */
-const ORDERED_PER_S = 5
+const ORDERED_PER_S = 2
 const RESIDENT_PER_S = 5
 
 export interface StreamsInput {

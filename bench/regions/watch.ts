@@ -6,7 +6,7 @@ import type { World } from './world.ts'
 
 const LAG_EVERY_MS = 1000
 const CHANGE_EVERY_MS = 4000
-const LOOK_EVERY_MS = 20
+const LOOK_EVERY_MS = 50
 /** A change that is not seen by then is counted as not seen. */
 const SEEN_WITHIN_MS = 10_000
 

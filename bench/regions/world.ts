@@ -289,7 +289,7 @@ function baseEnvironment(secret: string, configurationUrls: string): Record<stri
     TIDINGS_ALLOW_SUBNETS: '127.0.0.0/8',
     TIDINGS_RATE_LIMIT: '0',
     // What is busy is the machine that all regions share, of which no process knows.
-    TIDINGS_GROUP_LINGER_MS: '150',
+    TIDINGS_GROUP_LINGER_MS: '250',
     TIDINGS_GROUP_MAX: '100',
     TIDINGS_REGION_FORWARDING: 'true',
     TIDINGS_LOG_LEVEL: 'info',

@@ -11,7 +11,7 @@ const tool = await findPostgresTool('pg_basebackup', { cacheDir: readConfig().ca
 const skip = tool === undefined ? NO_TOOLS : (await temporalServerPrograms()) === undefined ? NO_TEMPORAL_SERVER : false
 
 test('a region of two is cut off, killed, taken over, brought back and moved home: nothing is lost', { skip }, async (t) => {
-  const options = ['--regions', '2', '--rate', '20', '--steady', '8', '--split', '5', '--after', '4', '--json']
+  const options = ['--regions', '2', '--rate', '10', '--steady', '6', '--split', '4', '--after', '3', '--json']
   const drill = spawnScript('bench/drill-regions.ts', options)
   const code = await drill.ended
   const lines = drill.stdout().trim().split('\n')
@@ -19,7 +19,7 @@ test('a region of two is cut off, killed, taken over, brought back and moved hom
   assert.equal(code, 0, drill.stderr())
   const outcome = JSON.parse(lines.at(-1)!) as Outcome
   assert.equal(lines.length, 1)
-  assert.ok(outcome.acknowledged > 500, 'little was published')
+  assert.ok(outcome.acknowledged > 200, 'little was published')
   assert.equal(outcome.lost, 0)
   assert.equal(outcome.unlisted, 0)
   assert.equal(outcome.outOfOrder, 0)
