@@ -1,8 +1,9 @@
 /** The servers of a drill's regions: Postgres for messages, its standbys, Temporal clusters, and the cluster for configuration. */
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import { startPostgres, type EmbeddedPostgres } from '../../cli/embedded/postgres.ts'
+import { childrenOf } from '../../cli/embedded/process-table.ts'
 import type { TemporalServerPrograms } from '../../cli/embedded/temporal-server-program.ts'
 import { startTemporalServer, type TemporalServer } from '../../cli/embedded/temporal-server.ts'
 import { createStandby } from '../../cli/regions/standby.ts'
@@ -119,20 +120,6 @@ export async function killPostgres(server: EmbeddedPostgres): Promise<void> {
     }
   }
   await server.ended
-}
-
-function childrenOf(parent: number): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent
-      } catch {
-        return false
-      }
-    })
 }
 
 /** The same server by way of a route: user, password and database of its URL, another place. */

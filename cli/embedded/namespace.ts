@@ -1,10 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { Connection } from '@temporalio/client'
+import type { Connection } from '@temporalio/client'
 import { msNumberToTs } from '@temporalio/common/lib/time.js'
 import proto from '@temporalio/proto'
 import type { TemporalAccess } from '../../config/temporal.ts'
 import { SEARCH_ATTRIBUTES } from '../../domain/names.ts'
 import { CommandFailure, reasonOf } from '../failure.ts'
+import { connectTo } from '../temporal-client.ts'
 
 /** How long a namespace keeps finished workflows. */
 export const RETENTION_S = 7 * 86_400
@@ -30,18 +31,7 @@ export interface PrepareOptions {
  * @throws {CommandFailure} `temporal_failed`
  */
 export async function prepareNamespace(address: string, namespace: string, options: PrepareOptions = {}): Promise<void> {
-  // `Connection.connect` leaves what it could not connect open, and trying.
-  const connection = Connection.lazy({ address, connectTimeout: CALL_TIMEOUT_MS, ...options.access })
-  try {
-    await connection.ensureConnected()
-  } catch (cause) {
-    await connection.close()
-    throw new CommandFailure(
-      'temporal_failed',
-      `Temporal does not answer at ${address}: start it, or set TEMPORAL_ADDRESS to where it is`,
-      { cause },
-    )
-  }
+  const connection = await connectTo(address, options.access)
   try {
     await connection.withDeadline(Date.now() + CALL_TIMEOUT_MS, async () => {
       await ensureNamespace(connection, namespace, options.setRetention === true)

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 
 const POLL_MS = 20
@@ -34,6 +34,15 @@ function ps(pid: number, column: string): string | undefined {
   } catch {
     return undefined
   }
+}
+
+/** Processes that a process has started and that run. Linux only: elsewhere none are found. */
+export function childrenOf(parent: number): number[] {
+  if (process.platform !== 'linux') return []
+  const pids = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+  return pids.filter((pid) => Number(linuxStat(pid)?.[1]) === parent)
 }
 
 /** The command line of a process, or an empty text when it has ended or may not be seen. */

@@ -1,9 +1,10 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Connection } from '@temporalio/client'
 import { createToken } from '../../api/token.ts'
 import { freePort } from '../../cli/embedded/ports.ts'
 import { startPostgres, type EmbeddedPostgres } from '../../cli/embedded/postgres.ts'
+import { childrenOf } from '../../cli/embedded/process-table.ts'
 import { findTemporal } from '../../cli/embedded/temporal-program.ts'
 import { startTemporal, type EmbeddedTemporal } from '../../cli/embedded/temporal.ts'
 import { createProgress } from '../../cli/progress.ts'
@@ -206,21 +207,6 @@ function signalIfThere(pid: number, signal: NodeJS.Signals): void {
   } catch {
     // It has ended already.
   }
-}
-
-/** Linux only. */
-function childrenOf(parent: number): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent
-      } catch {
-        return false
-      }
-    })
 }
 
 async function countOpenFanOuts(address: string): Promise<number> {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test, type TestContext } from 'node:test'
 import { startPostgres, type EmbeddedPostgres } from '../../cli/embedded/postgres.ts'
+import { childrenOf } from '../../cli/embedded/process-table.ts'
 import { findPostgresTool } from '../../cli/regions/postgres-tools.ts'
 import { lagOf, slotOf } from '../../cli/regions/standby.ts'
 import type { UnreplicatedReport } from '../../cli/regions/unreplicated.ts'
@@ -77,16 +78,7 @@ const deliveredPairs = (server: EmbeddedPostgres) =>
 
 /** kill -9 of the server and of every process it has. Linux only. */
 async function kill(server: EmbeddedPostgres): Promise<void> {
-  const children = readdirSync('/proc').filter((name) => {
-    if (!/^\d+$/.test(name)) return false
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, 'utf8')
-      return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === server.pid
-    } catch {
-      return false
-    }
-  })
-  for (const pid of [server.pid, ...children.map(Number)]) process.kill(pid, 'SIGKILL')
+  for (const pid of [server.pid, ...childrenOf(server.pid)]) process.kill(pid, 'SIGKILL')
   await server.stop()
   servers.delete(server)
 }

@@ -1,7 +1,8 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createToken } from '../../api/token.ts'
 import { startPostgres, type EmbeddedPostgres } from '../../cli/embedded/postgres.ts'
+import { childrenOf } from '../../cli/embedded/process-table.ts'
 import type { TemporalServerPrograms } from '../../cli/embedded/temporal-server-program.ts'
 import { newId } from '../../domain/ids.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
@@ -125,19 +126,4 @@ export async function setTakeoverStage(programs: TemporalServerPrograms): Promis
       scratch.remove()
     },
   }
-}
-
-/** Linux only. */
-function childrenOf(parent: number): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent
-      } catch {
-        return false
-      }
-    })
 }
