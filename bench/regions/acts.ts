@@ -45,7 +45,7 @@ export async function split(world: World, forMs: number): Promise<void> {
   await world.network.mend(one, other)
 }
 
-/** Kills the region. @returns ids of the messages that its standby has got by then or gets from what is under way, once promoted */
+/** Kills the region with everything in it. */
 export async function lose(world: World): Promise<void> {
   await killRegion(world, world.plan.home)
 }
