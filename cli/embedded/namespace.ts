@@ -13,6 +13,9 @@ export const RETENTION_S = 7 * 86_400
 const CALL_TIMEOUT_MS = 20_000
 const CACHE_RETRY_MS = 50
 const CACHE_RETRIES = 150
+/** A call that has this is answered by the cluster that it reaches, not by the one that is active. */
+export const NOT_FORWARDED = { 'xdc-redirection': 'false' }
+const GRPC_INVALID_ARGUMENT = 3
 const GRPC_NOT_FOUND = 5
 const GRPC_ALREADY_EXISTS = 6
 
@@ -75,17 +78,38 @@ async function listSearchAttributes({ operatorService }: Connection, namespace: 
   }
 }
 
-/** Adds what the namespace has not of the search attributes that workflows are started with. */
+/** Adds what the namespace has not of the search attributes that workflows are started with; a start has them after it. */
 export async function ensureSearchAttributes(connection: Connection, namespace: string): Promise<void> {
   const { operatorService } = connection
   const missing = await missingSearchAttributes(connection, namespace)
-  if (missing.length === 0) return
-  if (await isActiveElsewhere(connection, namespace)) return waitForSearchAttributes(connection, namespace)
-  const type = proto.temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
-  const searchAttributes = Object.fromEntries(missing.map((name) => [name, type]))
-  await operatorService.addSearchAttributes({ namespace, searchAttributes }).catch((reason: unknown) => {
-    if (!hasCode(reason, GRPC_ALREADY_EXISTS)) throw reason
-  })
+  if (missing.length > 0 && !(await isActiveElsewhere(connection, namespace))) {
+    const type = proto.temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
+    const searchAttributes = Object.fromEntries(missing.map((name) => [name, type]))
+    await operatorService.addSearchAttributes({ namespace, searchAttributes }).catch((reason: unknown) => {
+      if (!hasCode(reason, GRPC_ALREADY_EXISTS)) throw reason
+    })
+  }
+  for (let attempt = 1; !(await takesSearchAttributes(connection, namespace)); attempt++) {
+    if (attempt === CACHE_RETRIES) throw new Error(`the search attributes of ${namespace} have not come`)
+    await delay(CACHE_RETRY_MS)
+  }
+}
+
+/**
+ * Whether starts with our search attributes are taken. A server lists them at once; what it checks starts and queries
+ * with is a cache that has them a moment later.
+ */
+export async function takesSearchAttributes(connection: Connection, namespace: string): Promise<boolean> {
+  const query = Object.values(SEARCH_ATTRIBUTES)
+    .map((name) => `${name} = 'none'`)
+    .join(' OR ')
+  try {
+    await connection.withMetadata(NOT_FORWARDED, () => connection.workflowService.countWorkflowExecutions({ namespace, query }))
+    return true
+  } catch (error) {
+    if (hasCode(error, GRPC_INVALID_ARGUMENT) || hasCode(error, GRPC_NOT_FOUND)) return false
+    throw error
+  }
 }
 
 async function missingSearchAttributes(connection: Connection, namespace: string): Promise<string[]> {
@@ -100,11 +124,4 @@ async function missingSearchAttributes(connection: Connection, namespace: string
 async function isActiveElsewhere({ workflowService }: Connection, namespace: string): Promise<boolean> {
   const { isGlobalNamespace, replicationConfig } = await workflowService.describeNamespace({ namespace })
   return isGlobalNamespace && replicationConfig?.activeClusterName !== (await workflowService.getClusterInfo({})).clusterName
-}
-
-async function waitForSearchAttributes(connection: Connection, namespace: string): Promise<void> {
-  for (let attempt = 1; (await missingSearchAttributes(connection, namespace)).length > 0; attempt++) {
-    if (attempt === CACHE_RETRIES) throw new Error('the search attributes have not come from the cluster where the namespace is active')
-    await delay(CACHE_RETRY_MS)
-  }
 }

@@ -4,8 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { WorkflowClient } from '@temporalio/client'
 import { msNumberToTs } from '@temporalio/common/lib/time.js'
 import proto from '@temporalio/proto'
-import { SEARCH_ATTRIBUTES } from '../../domain/names.ts'
-import { ensureSearchAttributes, RETENTION_S } from '../embedded/namespace.ts'
+import { ensureSearchAttributes, NOT_FORWARDED, RETENTION_S, takesSearchAttributes } from '../embedded/namespace.ts'
 import { CommandFailure, reasonOf } from '../failure.ts'
 import { bounded, type Cluster } from './temporal-clusters.ts'
 
@@ -26,9 +25,6 @@ const HANDOVER_LAG_MAX_S = 5
 /** After this, calls are let through again where they were; the server's least. */
 const HANDOVER_TIMEOUT_S = 30
 const HANDOVER_WAIT_MS = 120_000
-
-/** A call that has this is answered by the cluster that it reaches, not by the one that is active. */
-const NOT_FORWARDED = { 'xdc-redirection': 'false' }
 
 export interface GlobalNamespace {
   readonly namespace: string
@@ -107,7 +103,7 @@ async function register({ connection }: Cluster, { namespace, clusters, activeCl
 }
 
 /**
- * Waits until a cluster has a namespace that another one made, with the search attributes.
+ * Waits until a cluster has a namespace that another one made, and takes starts with the search attributes.
  * @throws {CommandFailure} `temporal_failed` after a minute
  */
 export async function waitForNamespace(cluster: Cluster, namespace: string): Promise<void> {
@@ -115,12 +111,9 @@ export async function waitForNamespace(cluster: Cluster, namespace: string): Pro
   const deadline = performance.now() + REPLICATED_TIMEOUT_MS
   for (;;) {
     try {
-      const { customAttributes } = await bounded(connection, () => connection.operatorService.listSearchAttributes({ namespace }))
-      if (Object.values(SEARCH_ATTRIBUTES).every((attribute) => attribute in customAttributes)) return
+      if (await bounded(connection, () => takesSearchAttributes(connection, namespace))) return
     } catch (cause) {
-      if (!hasCode(cause, GRPC_NOT_FOUND)) {
-        throw new CommandFailure('temporal_failed', `the Temporal cluster ${name} does not answer (${reasonOf(cause)})`, { cause })
-      }
+      throw new CommandFailure('temporal_failed', `the Temporal cluster ${name} does not answer (${reasonOf(cause)})`, { cause })
     }
     if (performance.now() > deadline) {
       throw new CommandFailure(

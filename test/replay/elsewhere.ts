@@ -1,23 +1,33 @@
+import { WorkflowNotFoundError } from '@temporalio/client'
 import { fanOutWorkflowId } from '../../domain/names.ts'
 import { createPool } from '../../storage/pool.ts'
+import { createCalls } from '../support/calls.ts'
 import { eventually } from '../support/eventually.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 import { copyConfiguration } from '../support/regions.ts'
 import { startTestService } from '../support/service.ts'
-import { ended, ENVIRONMENT, publish, subscribe, type Scenario } from './scenarios.ts'
+import { ended, ENVIRONMENT, publish, type Scenario } from './scenarios.ts'
 
 const FAR = 'far'
 
 /** To a region that is away at first; to one that answers; and to one that may not have what is for it. */
 export const elsewhere: Scenario = async (stage) => {
-  const { appId, endpointIds } = await subscribe(stage, ['/far', '/near'])
-  await stage.pool.query('UPDATE endpoint SET region = $2 WHERE id = $1', [endpointIds[0], FAR])
-  await stage.pool.query(`SELECT pg_notify('tidings_config', $1)`, [appId])
+  const { app: appId } = await createCalls(stage.service).endpointWith(`${stage.receiver.url}/far`, { region: FAR })
+  await stage.service.svix.endpoint.create(appId, { url: `${stage.receiver.url}/near` })
   const arrived = (messageId: string) =>
     stage.receiver.waitFor(2, { matches: (one) => one.headers['webhook-id'] === messageId, timeoutMs: 60_000 })
   const [first] = await publish(stage, appId)
-  const waits = () => stage.client.workflow.getHandle(fanOutWorkflowId(first!)).describe()
-  await eventually(waits, ({ raw }) => Boolean(raw.pendingActivities?.[0]?.lastFailure))
+  const fanOut = stage.client.workflow.getHandle(fanOutWorkflowId(first!))
+  const failed = async () => {
+    try {
+      return (await fanOut.describe()).raw.pendingActivities?.[0]?.lastFailure ?? undefined
+    } catch (error) {
+      // An accepted message is started a moment after its publish is answered.
+      if (error instanceof WorkflowNotFoundError) return undefined
+      throw error
+    }
+  }
+  await eventually(failed, (failure) => failure !== undefined)
   const database = await createTestDatabase()
   const farPool = createPool(database.url, 1)
   await copyConfiguration(stage.pool, farPool)
