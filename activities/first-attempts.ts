@@ -122,8 +122,9 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
 async function withoutQueued(
   deps: FirstAttemptsDependencies,
   input: FirstAttemptsInput | EndpointDeliveriesInput,
-  targets: Target[],
-): Promise<Target[]> {
+  all: readonly Target[],
+): Promise<readonly Target[]> {
+  const targets = input.trigger === TRIGGER_MANUAL ? all : all.map(withoutPlaced).filter(({ messages }) => messages.length > 0)
   if (!input.retried || !targets.some(({ endpoint }) => hasQueue(endpoint))) return targets
   const deliveries = targets.flatMap(({ endpoint, messages }) =>
     hasQueue(endpoint)
@@ -132,6 +133,15 @@ async function withoutQueued(
   )
   for (const wake of await enqueueDeliveries(deps.pool, deliveries, input)) deps.wakeMailbox(wake)
   return targets.filter(({ endpoint }) => !hasQueue(endpoint))
+}
+
+/**
+ * An endpoint may have lost its queue since a message was accepted, with what was in it: the mailbox delivers that, as it
+ * delivers to any endpoint.
+ */
+function withoutPlaced(target: Target): Target {
+  const isElsewhere = ({ placedWith }: StoredMessage) => !hasQueue(target.endpoint) && placedWith?.includes(target.endpoint.id) === true
+  return target.messages.some(isElsewhere) ? { ...target, messages: target.messages.filter((one) => !isElsewhere(one)) } : target
 }
 
 /**

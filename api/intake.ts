@@ -137,7 +137,11 @@ async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise
   const routing = await routingOf(deps, messages)
   const result = await acceptMessages(pool, messages, grouped, deps.groupLeaseMs, routing)
   wakeAll(deps, result.wakes)
-  for (const message of messages) if (result.accepted.has(message.id)) deps.messages.set(message.id, message)
+  remember(
+    deps.messages,
+    messages.filter(({ id }) => result.accepted.has(id)),
+    routing,
+  )
   const waiting = messages.filter((message) => result.fannedOut.has(message.id))
   takeInHand(deps, messages, { ...routing, fannedOut: result.fannedOut })
   if (waiting.length > 0) {
@@ -148,6 +152,16 @@ async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise
   return messages.map(({ id }) => (result.accepted.has(id) ? 'accepted' : result.repeated.has(id) ? 'repeated' : 'conflict'))
 }
 
+/** Keeps accepted messages in memory: most are delivered from there. */
+function remember(cache: MessageCache, accepted: readonly NewMessage[], { places }: Routing): void {
+  const placedWith = new Map<string, string[]>()
+  for (const { messageId, endpointId } of places) placedWith.set(messageId, [...(placedWith.get(messageId) ?? []), endpointId])
+  for (const message of accepted) {
+    const placed = placedWith.get(message.id)
+    cache.set(message.id, placed === undefined ? message : { ...message, placedWith: placed })
+  }
+}
+
 /** Commits messages all or none, apart from the groups: rare ways in take nothing from the one that everybody uses. */
 async function commitTogether(deps: IntakeDependencies, messages: readonly NewMessage[]): Promise<Acceptance[]> {
   const immediate = messages.filter((message) => message.deliverAtMs === undefined)
@@ -155,7 +169,7 @@ async function commitTogether(deps: IntakeDependencies, messages: readonly NewMe
   const { accepted, repeated, fannedOut, wakeAtMs, wakes } = await storeTogether(deps.pool, messages, routing)
   wakeAll(deps, wakes)
   if (accepted.size === messages.length) {
-    for (const message of immediate) deps.messages.set(message.id, message)
+    remember(deps.messages, immediate, routing)
     if (wakeAtMs !== undefined) deps.schedule?.wake(wakeAtMs)
     const waiting = immediate.filter((message) => fannedOut.has(message.id))
     takeInHand(deps, messages, { ...routing, fannedOut })

@@ -31,6 +31,7 @@ acknowledged, delivered, lost, unreplicated, takeoverMs, latencies, lags and mor
 
   --regions 4      2 or 4
   --rate 200       events a second, in all regions together, each to an endpoint in two regions or three
+  --warm-up 8      seconds of load before the steady ones: connections, caches, code that was not run yet
   --steady 60      seconds before anything goes wrong, which the latencies are of
   --split 60       seconds that a line is cut; 0: it is not
   --after 20       seconds of load after each thing that is done
@@ -44,6 +45,7 @@ Exit code 1 where something was lost, out of order, diverged, listed wrongly, or
 interface DrillOptions {
   readonly regions: 2 | 4
   readonly rate: number
+  readonly warmUpS: number
   readonly steadyS: number
   readonly splitS: number
   readonly afterS: number
@@ -51,8 +53,6 @@ interface DrillOptions {
   readonly keep: boolean
 }
 
-/** Load before the time that is measured: connections, caches, code that was not run yet. */
-const WARM_UP_S = 8
 /** Events that are not accepted by then are given up. */
 const ACCEPTED_WITHIN_MS = 60_000
 /** What is to come is given up after so long without an arrival: more than retries and handed-over activities wait. */
@@ -144,7 +144,7 @@ interface Performance {
 /** Everything that is done to the regions, one thing after the other. */
 async function perform({ world, options, act, progress }: Performance): Promise<Pick<Measured, 'listed' | 'promoted'>> {
   const pause = (seconds: number) => delay(seconds * 1000)
-  await pause(WARM_UP_S)
+  await pause(options.warmUpS)
   act('steady')
   await pause(options.steadyS)
   if (options.splitS > 0) {
@@ -217,6 +217,7 @@ function readDrillOptions(args: readonly string[]): DrillOptions {
   const values = readOptions(args, {
     regions: { ...text, default: '4' },
     rate: { ...text, default: '200' },
+    'warm-up': { ...text, default: '8' },
     steady: { ...text, default: '60' },
     split: { ...text, default: '60' },
     after: { ...text, default: '20' },
@@ -224,7 +225,7 @@ function readDrillOptions(args: readonly string[]): DrillOptions {
     results: text,
     keep: flag,
   })
-  const number = (name: 'rate' | 'steady' | 'split' | 'after', least: number, most: number): number => {
+  const number = (name: 'rate' | 'warm-up' | 'steady' | 'split' | 'after', least: number, most: number): number => {
     const value = Number(values[name])
     if (!(value >= least && value <= most)) {
       throw new CommandFailure('usage', `--${name} is a number from ${least} to ${most} (--help shows the options)`)
@@ -236,6 +237,7 @@ function readDrillOptions(args: readonly string[]): DrillOptions {
   return {
     regions,
     rate: number('rate', 1, 2000),
+    warmUpS: number('warm-up', 1, 3600),
     steadyS: number('steady', 5, 3600),
     splitS: number('split', 0, 3600),
     afterS: number('after', 1, 3600),

@@ -1,6 +1,8 @@
 import type { WorkflowBundle } from '@temporalio/worker'
+import type { Logger } from 'pino'
 import type { Config } from '../config/index.ts'
 import type { Lane } from '../domain/names.ts'
+import type { OnCompleted } from '../storage/config-set-up.ts'
 import type { Role } from '../workers/service.ts'
 import { describe } from './command.ts'
 import { readSecrets } from './data-dir.ts'
@@ -49,7 +51,7 @@ export async function runRoles(input: RolesInput): Promise<number> {
   const { log, flush } = createLog(config.logLevel)
   const [{ startService }] = await Promise.all([
     import('../workers/service.ts'),
-    migrateDatabase(databaseUrl).then(() => prepareConfiguration(config, databaseUrl)),
+    migrateDatabase(databaseUrl).then(() => prepareConfiguration(config, databaseUrl, (outcome) => logCompleted(log, outcome))),
     prepareNamespace(temporalAddress, config.temporalNamespace, { access: config.temporalAccess }),
   ])
   const service = await startService({ ...config, ...secrets }, { roles, lanes, partitions, log, drainMs, bundling })
@@ -60,6 +62,11 @@ export async function runRoles(input: RolesInput): Promise<number> {
   flush()
   if (failure !== undefined) throw new CommandFailure('service_failed', `a worker failed: ${reasonOf(failure)}`, { cause: failure })
   return 0
+}
+
+function logCompleted(log: Logger, outcome: Parameters<OnCompleted>[0]): void {
+  if ('completed' in outcome) log.warn(outcome.completed, 'config-copy.completed')
+  else log.warn({ err: outcome.failure }, 'config-copy.not-completed')
 }
 
 /** Loads the service, and makes what takes seconds. @returns the workflows, for roles that need them */

@@ -1,5 +1,5 @@
 import type { Config } from '../config/index.ts'
-import { setUpSharedConfiguration } from '../storage/config-set-up.ts'
+import { setUpSharedConfiguration, type OnCompleted } from '../storage/config-set-up.ts'
 import { migrate } from '../storage/migrate.ts'
 import { createPool } from '../storage/pool.ts'
 import { prepareNamespace } from './embedded/namespace.ts'
@@ -46,7 +46,7 @@ export async function startStack(config: Config, dataDir: string, progress: Prog
     if (temporal.status === 'rejected') throw temporal.reason
     signal.throwIfAborted()
     await migrateDatabase(postgres.value.address)
-    await prepareConfiguration(config, postgres.value.address)
+    await prepareConfiguration(config, postgres.value.address, (outcome) => progress.say(describeCompleted(outcome)))
   } catch (error) {
     await stop()
     throw error
@@ -89,16 +89,29 @@ export function postgresAway(url: string, cause: unknown): unknown {
  * Where regions share configuration: makes the migrated database a copy of it.
  * @throws what `setUpSharedConfiguration` throws, or {CommandFailure} where it is refused
  */
-export async function prepareConfiguration({ configDatabaseUrls: urls, region, regions }: Config, databaseUrl: string): Promise<void> {
+export async function prepareConfiguration(
+  { configDatabaseUrls: urls, region, regions }: Config,
+  databaseUrl: string,
+  onCompleted: OnCompleted,
+): Promise<void> {
   if (urls.length === 0) return
   const pool = createPool(databaseUrl, 2)
   try {
-    await setUpSharedConfiguration(pool, { urls, region, zone: regions?.own.zone ?? null })
+    await setUpSharedConfiguration(pool, { urls, region, zone: regions?.own.zone ?? null }, onCompleted)
   } catch (cause) {
     throw new CommandFailure('postgres_failed', `configuration cannot be shared (CONFIG_DATABASE_URLS): ${reasonOf(cause)}`, { cause })
   } finally {
     await pool.end()
   }
+}
+
+/** What is told of a copy whose database was promoted. */
+function describeCompleted(outcome: Parameters<OnCompleted>[0]): string {
+  const what = 'this database was promoted, and its copy of the shared configuration'
+  if ('failure' in outcome) return `${what} may lack something; it is tried again meanwhile (${reasonOf(outcome.failure)})`
+  const { put, removed } = outcome.completed
+  const sum = (counts: Readonly<Record<string, number>>) => Object.values(counts).reduce((all, one) => all + one, 0)
+  return `${what} is complete: ${sum(put)} rows put, ${sum(removed)} replaced or removed`
 }
 
 async function usePostgres(config: Config, dataDir: string, progress: Progress): Promise<Server> {

@@ -3,6 +3,7 @@ import type { PoolClient } from 'pg'
 import { ConfigurationUnavailableError, ConfigurationUnconfirmedError } from '../domain/errors.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { releaseToRegions } from './config-quorum.ts'
+import { TIMELINE } from './config-subscription.ts'
 import { isPassingFault } from './faults.ts'
 import { asking, createPool, queryableOf, type Ask, type Pool, type Queryable } from './pool.ts'
 
@@ -139,9 +140,7 @@ async function findWritable(members: readonly Pool[]): Promise<Pool> {
 /** @returns null for a standby */
 async function readTimeline(pool: Pool): Promise<string | null> {
   const late = new AbortController()
-  const asking = pool.query<{ timeline: string | null }>(
-    'SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END AS timeline',
-  )
+  const asking = pool.query<{ timeline: string | null }>(`SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE ${TIMELINE} END AS timeline`)
   asking.catch(() => undefined)
   const tooLate = pause(LIMITS.configMemberMs, undefined, { signal: late.signal, ref: false }).then(() => {
     throw new Error('has not answered in time')

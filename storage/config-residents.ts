@@ -23,14 +23,20 @@ const FOREIGN: Readonly<Record<string, string>> = {
   application_tokens_expired: OF_OTHERS,
 }
 
+/**
+ * Whether a row `t` of a table is of others than the applications of the zone.
+ * @param zone null: every row is
+ */
+export function isForeign(table: string, zone: string | null): { readonly condition: string; readonly values: readonly string[] } {
+  const condition = zone === null ? undefined : FOREIGN[table]
+  return condition === undefined ? { condition: 'true', values: [] } : { condition, values: [zone!] }
+}
+
 /** @returns the first of the tables that has rows of others than the applications of the zone */
 export async function findForeignRows(db: Queryable, tables: readonly string[], zone: string | null): Promise<string | undefined> {
   for (const table of tables) {
-    const condition = zone === null ? undefined : FOREIGN[table]
-    const { rowCount } =
-      condition === undefined
-        ? await db.query(`SELECT FROM ${table} LIMIT 1`)
-        : await db.query(`SELECT FROM ${table} t WHERE ${condition} LIMIT 1`, [zone])
+    const { condition, values } = isForeign(table, zone)
+    const { rowCount } = await db.query(`SELECT FROM ${table} t WHERE ${condition} LIMIT 1`, [...values])
     if (rowCount !== 0) return table
   }
   return undefined

@@ -1,4 +1,4 @@
-import pg from 'pg'
+import pg, { type PoolClient } from 'pg'
 import { QUORUM_SLOT } from './config-quorum.ts'
 import { admitResidents, findForeignRows, protectCopy, refuseResidents } from './config-residents.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
@@ -17,11 +17,14 @@ export const CONFIGURATION_TABLES = [
 ] as const
 
 const PUBLICATION = 'tidings_configuration'
-const SUBSCRIPTION = 'tidings_configuration'
+export const SUBSCRIPTION = 'tidings_configuration'
 // "subscribe" in ASCII, cut to 31 bits: processes of a region that start at once set it up once.
 const LOCK_KEY = 0x73756273
 /** The first version whose slots survive a change of leader by Postgres' own means. */
 const FAILOVER_SLOTS_FROM = 170_000
+
+// Of the database as it runs: that of the control file is older until the first checkpoint after a promotion.
+export const TIMELINE = 'left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)'
 
 /** A region's database cannot become a copy of the configuration as it is, or the cluster not its origin. */
 export class ConfigurationSetUpError extends Error {
@@ -109,20 +112,23 @@ export interface SubscriptionOptions {
  * @throws {ConfigurationSetUpError} where it has other configuration of its own
  */
 export function subscribeToConfiguration(pool: Pool, options: SubscriptionOptions): Promise<void> {
-  return withLock(pool, (client) => subscribe(client, options))
+  return withSubscriptionLock(pool, (client) => subscribe(client, options))
 }
 
 /** Brings a database that is a copy up to what this version expects of one, without the cluster. */
 export function prepareCopy(pool: Pool, zone: string | null): Promise<void> {
-  return withLock(pool, (client) => prepare(client, zone))
+  return withSubscriptionLock(pool, (client) => prepare(client, zone))
 }
 
-/** Not in a transaction: CREATE SUBSCRIPTION makes a slot at the other end. */
-async function withLock(pool: Pool, work: (client: Queryable) => Promise<void>): Promise<void> {
+/**
+ * Whoever else does something with this database's subscription waits. Not in a transaction: CREATE SUBSCRIPTION makes a slot
+ * at the other end.
+ */
+export async function withSubscriptionLock<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   try {
     await client.query('SELECT pg_advisory_lock($1)', [LOCK_KEY])
-    await work(client)
+    return await work(client)
   } finally {
     await client.query('SELECT pg_advisory_unlock($1)', [LOCK_KEY]).catch(() => undefined)
     client.release()
@@ -159,6 +165,7 @@ async function create(db: Queryable, connection: string, { region, zone }: Pick<
   }
   const { rows } = await db.query<{ version: number }>(`SELECT current_setting('server_version_num')::integer AS version`)
   const failover = (rows[0]?.version ?? 0) >= FAILOVER_SLOTS_FROM ? ', failover = true' : ''
+  await noteComplete(db)
   // Before anything is copied: what is there already is in nobody's way then.
   if (zone !== null) await admitResidents(db, { renumber: true })
   await db.query(
@@ -166,6 +173,11 @@ async function create(db: Queryable, connection: string, { region, zone }: Pick<
      WITH (slot_name = ${pg.escapeLiteral(slotOf(region))}, copy_data = true${failover})`,
   )
   await protectCopy(db, CONFIGURATION_TABLES, zone)
+}
+
+/** That the copy, as far as it is made, lacks nothing while this database has the timeline that it has now. */
+export async function noteComplete(db: Queryable): Promise<void> {
+  await db.query(`INSERT INTO config_copy (timeline) VALUES (${TIMELINE}) ON CONFLICT (one) DO UPDATE SET timeline = excluded.timeline`)
 }
 
 /** Whether all tables have been copied once, and are kept up to date from then on. */

@@ -2,6 +2,7 @@ import type { PoolClient } from 'pg'
 import { ConfigurationUnavailableError } from '../domain/errors.ts'
 import { insertAuditEntry, type NewAuditEntry } from './audit-log.ts'
 import { notifyConfigChange, notifyOperationalChange } from './config-changes.ts'
+import { completeCopy, type Completed } from './config-completing.ts'
 import type { ConfigCopy } from './config-copy.ts'
 import { doDueEffects, doEffect, sendEffect, type ConfigEffect, type Effected, type FollowUps, type OnFailure } from './config-effects.ts'
 import type { ConfigLeader } from './config-leader.ts'
@@ -150,6 +151,8 @@ export interface SharedConfiguration extends Configuration {
   doDue(): Promise<FollowUps>
   /** Writes which endpoints are to be disabled. @throws as `change` does */
   writeDisablings(): Promise<void>
+  /** What `completeCopy` does of this region's copy. */
+  complete(): Promise<Completed | undefined>
 }
 
 /** Configuration that regions share. */
@@ -161,7 +164,7 @@ export function createSharedConfiguration(deps: SharedConfigurationDependencies)
 
 type SharedPlace = Omit<SharedConfiguration, Exclude<keyof Configuration, keyof ConfigurationPlace | 'disable'>>
 
-function createSharedPlace({ pool, leader, copy, region, onFailure }: SharedConfigurationDependencies): SharedPlace {
+function createSharedPlace({ pool, leader, copy, region, zone, onFailure }: SharedConfigurationDependencies): SharedPlace {
   const doDue = () => doDueEffects(pool, region, onFailure)
 
   const change = async <T>(work: (change: ConfigChange) => Promise<T>): Promise<ConfigChanged<T>> => {
@@ -211,6 +214,7 @@ function createSharedPlace({ pool, leader, copy, region, onFailure }: SharedConf
     },
     disable: (disabling) => wantDisabled(pool, disabling),
     doDue,
+    complete: () => completeCopy(pool, { leader, region, zone }),
     writeDisablings: () =>
       writeWanted(pool, async (disabling, wantedAt) => void (await change((one) => disableIn(one, disabling, wantedAt)))),
   }

@@ -22,6 +22,8 @@ export interface StoredMessage extends RoutedMessage {
   readonly cancelled?: boolean
   /** The region that it was published in, which has handed it to this one; absent: this one. */
   readonly acceptedIn?: string | undefined
+  /** Endpoints in whose queues it has been put when it was accepted. Known in the process that accepted it, for as long as it is in memory. */
+  readonly placedWith?: readonly string[]
 }
 
 const CACHE_MAX_BYTES = 64 * 1024 * 1024

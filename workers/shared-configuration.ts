@@ -19,6 +19,7 @@ import type { Stack } from './stack.ts'
 import { createLaunchTask } from './tasks.ts'
 
 const CATCH_UP_EVERY_MS = 1000
+const COMPLETE_AGAIN_MS = 10_000
 
 export interface ConnectedConfiguration {
   readonly configuration: Configuration
@@ -74,9 +75,10 @@ export function followConfiguration(parts: Parts, stack: Stack): ConfigurationFo
     }
   }
   const running = run()
+  const completing = keepComplete(configuration, log)
   stack.push(async () => {
     stop.abort()
-    await running
+    await Promise.all([running, completing.stop()])
     await mailboxes.stop()
   })
   return {
@@ -87,6 +89,42 @@ export function followConfiguration(parts: Parts, stack: Stack): ConfigurationFo
     missed() {
       copy.missed()
       asked.resolve()
+      completing.check()
+    },
+  }
+}
+
+/** A database that connections were lost to may have been promoted: its copy is made complete, as soon as the cluster is there. */
+function keepComplete(configuration: SharedConfiguration, log: Logger) {
+  const stop = new AbortController()
+  let asked = Promise.withResolvers<void>()
+  const complete = async () => {
+    for (let told = false; !stop.signal.aborted; told = true) {
+      try {
+        const completed = await configuration.complete()
+        if (completed !== undefined) log.warn(completed, 'config-copy.completed')
+        return
+      } catch (error) {
+        if (!told) log.warn({ err: error }, 'config-copy.not-completed')
+        await pause(COMPLETE_AGAIN_MS, undefined, { signal: stop.signal }).catch(() => undefined)
+      }
+    }
+  }
+  const run = async () => {
+    for (;;) {
+      await asked.promise
+      asked = Promise.withResolvers<void>()
+      if (stop.signal.aborted) return
+      await complete()
+    }
+  }
+  const running = run()
+  return {
+    check: () => asked.resolve(),
+    async stop() {
+      stop.abort()
+      asked.resolve()
+      await running
     },
   }
 }

@@ -129,3 +129,25 @@ test('an endpoint that gets no batches any more gets what waited in requests of 
     numbers(6, 3),
   )
 })
+
+test('what was put into a queue that the endpoint has no more before it is routed arrives once', async () => {
+  const path = '/meanwhile'
+  const it = await calls.endpointWith(`${receiver.url}${path}`, {})
+  let n = 0
+  for (let round = 0; round < 20; round++) {
+    await calls.patch(it, { ordering: 'fifo' })
+    const publishing = numbers(5, n).map((one) => calls.publish(it.app, one))
+    await publishing[0]
+    await Promise.all([calls.patch(it, { ordering: 'none' }), ...publishing])
+    n += 5
+  }
+  await eventually(
+    () => Promise.resolve(new Set(numbersAt(receiver, path)).size),
+    (arrived) => arrived === n,
+  )
+  await eventually(() => waiting(it.endpoint), isThere([]))
+  assert.deepEqual(
+    numbersAt(receiver, path).toSorted((a, b) => a - b),
+    numbers(n),
+  )
+})

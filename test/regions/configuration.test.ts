@@ -228,3 +228,14 @@ test('while the leader is away changes and reads are refused and publishing goes
     (text) => /age of the copy: \d+ ms"/.test(text),
   )
 })
+
+test('a database that is promoted under running processes has its copy compared', async () => {
+  const timelineOf = async () => (await b.pool.query<{ timeline: string }>('SELECT timeline FROM config_copy')).rows[0]!.timeline
+  const own = await timelineOf()
+  // Another than it has: as after a promotion, which ends all connections.
+  await b.pool.query(`UPDATE config_copy SET timeline = 'another'`)
+  await b.pool.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`)
+  await eventually(timelineOf, (timeline) => timeline === own)
+  const later = await make(a)
+  await publishUntilDelivered(b, later)
+})
