@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { HandedMessage, Handover, HandoverAnswer } from '../domain/handover.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -97,10 +98,25 @@ function lateIds(messages: readonly ToHandOver[], maxMs: number): Set<string> {
   return new Set(messages.filter(({ sinceMs }) => sinceMs > maxMs).map(({ id }) => id))
 }
 
+/**
+ * What another region knows a group by. Its id is that of a message, perhaps of an application that must not leave the zone, whose
+ * messages were fanned out together with others.
+ */
+export function toldGroupId(groupId: string): string {
+  return createHash('sha256').update(groupId).digest('base64url')
+}
+
 async function call(deps: HandOverDependencies, handing: Handing, to: Region, messages: readonly Sendable[]): Promise<HandoverAnswer> {
   const { groupId, timeoutMs, signal } = handing
   const { trigger, retried, chosen } = messages[0]!
-  const body: Handover = { groupId, from: deps.regions!.own.name, trigger, retried, chosen, messages: messages.map(toHanded) }
+  const body: Handover = {
+    groupId: toldGroupId(groupId),
+    from: deps.regions!.own.name,
+    trigger,
+    retried,
+    chosen,
+    messages: messages.map(toHanded),
+  }
   const answer = await deps.regionClient!.call(to, { path: '/handover', body, timeoutMs, signal })
   if (!isAnswer(answer)) throw new RegionCallError('invalid', to.name, 'answered with what is not understood here')
   return answer

@@ -8,6 +8,7 @@ import type { Prefetch } from '../domain/prefetch.ts'
 import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
 import type { Regions } from '../domain/regions.ts'
+import type { Retention } from '../domain/retention.ts'
 import type { OutgoingClient } from '../http/client.ts'
 import type { RegionClient } from '../http/region-client.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
@@ -36,6 +37,7 @@ import type { OpenWorkflows } from './reconcile.ts'
 import { createQueueDrain } from './queue-drain.ts'
 import type { QueueHints } from './queue-hints.ts'
 import { createRedeliver } from './redeliver.ts'
+import { createRetention } from './retention.ts'
 import { createRequestSlots, type RequestSlots, type SlotUsage } from './request-slots.ts'
 import type { RunMemory } from './run-memory.ts'
 import { createSchedule } from './schedule.ts'
@@ -71,6 +73,7 @@ export interface ActivityDependencies {
   /** Activities at a time of one delivery task queue. */
   readonly laneSlots: Readonly<Record<Lane, number>>
   readonly svixHeaders: boolean
+  readonly retention: Retention
   readonly load: Pick<Load, 'firstRequest' | 'fault' | 'addLane'>
   /** Undefined, both: there is no other region. */
   readonly regions: Regions | undefined
@@ -119,6 +122,7 @@ export function createActivities(deps: ActivityDependencies) {
     ...guarded(createMailbox({ ...deps, sendRetry, drainQueue }), deps),
     ...guarded(createTasks(deps), deps),
     ...guarded(createSchedule(deps), deps),
+    ...guarded(createRetention(deps), deps),
   }
 }
 

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { DEFAULT_JITTER, DEFAULT_SCHEDULE_MS, type RetryPolicy } from '../domain/backoff.ts'
 import { LIMITS } from '../domain/limits.ts'
+import type { Retention } from '../domain/retention.ts'
 import { LINGER_MS } from '../domain/linger.ts'
 import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
@@ -56,6 +57,8 @@ const environment = z.object({
   ...shareVariables,
   ...autoscaleVariables,
   ...REGION_VARIABLES,
+  TIDINGS_RETENTION_DELIVERED_DAYS: integer(1, LIMITS.retentionMaxDays, 30),
+  TIDINGS_RETENTION_FAILED_DAYS: integer(1, LIMITS.retentionMaxDays, 90),
   TIDINGS_REQUEST_TIMEOUT_MS: integer(100, LIMITS.requestTimeoutMaxMs, LIMITS.requestTimeoutMs),
   TIDINGS_PARTITIONS: integer(1, 256, 4),
   TIDINGS_GROUP_LINGER_MS: integer(0, LIMITS.groupLingerMaxMs, LINGER_MS),
@@ -136,6 +139,8 @@ export interface Config {
   readonly egressProxy: URL | undefined
   readonly requireHttps: boolean
   readonly svixHeaders: boolean
+  /** How long attempts are kept. */
+  readonly retention: Retention
   /** The default policy, time scale applied. */
   readonly retry: RetryPolicy
   /** Multiplies every retry delay; 1 outside tests. */
@@ -252,6 +257,7 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     egressProxy: value.TIDINGS_EGRESS_PROXY,
     requireHttps: value.TIDINGS_REQUIRE_HTTPS,
     svixHeaders: value.TIDINGS_SVIX_HEADERS,
+    retention: { deliveredDays: value.TIDINGS_RETENTION_DELIVERED_DAYS, failedDays: value.TIDINGS_RETENTION_FAILED_DAYS },
     retry: {
       scheduleMs: value.TIDINGS_RETRY_SCHEDULE.map((ms) => ms * scale),
       maxDelayMs: LIMITS.retryDelayMaxMs * scale,

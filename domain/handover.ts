@@ -72,6 +72,7 @@ export interface HandedMessage {
 
 /** One call: messages of one group, for one region. */
 export interface Handover {
+  /** The sender's, made unrecognisable: the same group again is known by it. */
   readonly groupId: string
   /** The region that hands them over. */
   readonly from: string

@@ -58,6 +58,12 @@ export const LIMITS = {
   historyMaxDays: 90,
   payloadRetentionMinDays: 5,
   payloadRetentionMaxDays: 90,
+  /** Days for which attempts can be kept. */
+  retentionMaxDays: 3650,
+  /** Days for which tables are made ahead. */
+  partitionDaysAhead: 7,
+  /** Rows that one statement of the retention removes of a table that is not dropped by days. */
+  retentionRemovedRows: 5000,
   /** Old secrets of one endpoint that still sign. */
   liveOldSecretsMax: 10,
   /** Bytes of a secret that Tidings makes. */

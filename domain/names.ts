@@ -48,6 +48,10 @@ export function taskWorkflowId(taskId: string): string {
 /** One for all messages that wait for their time. */
 export const SCHEDULE_WORKFLOW_ID = 'schedule'
 
+/** Of the Temporal Schedule that runs the retention, and of its runs, which Temporal tells apart by their times. */
+export const RETENTION_SCHEDULE_ID = 'retention'
+export const RETENTION_WORKFLOW_ID = 'retention'
+
 /** What the autoscaler's process polls: its activities act where the workers are. */
 export const AUTOSCALE_TASK_QUEUE = 'autoscale'
 

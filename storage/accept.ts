@@ -6,6 +6,7 @@ import { releasePublished } from './idempotency.ts'
 import type { Queryable } from './pool.ts'
 import { WAKE_BOXES } from './queue-wakes.ts'
 import type { MailboxWake } from './records.ts'
+import { IS_SHORT, isShort, shortPayloads } from './short-payloads.ts'
 
 export interface AcceptResult {
   /** Ids of the messages stored; the others' event ids are taken. */
@@ -87,6 +88,8 @@ interface Variant {
   readonly keyed: boolean
   readonly queued: boolean
   readonly traced: boolean
+  /** Some payloads are to be gone before their messages. */
+  readonly short: boolean
 }
 
 const UNQUEUED: QueuedParts = { types: '', names: '', columns: '', before: '', fansOut: 'true', priority: '', after: '', wakes: '' }
@@ -109,7 +112,7 @@ function queuedParts(first: number): QueuedParts {
 }
 
 // Event ids are claimed in index order: two processes that accept the same ones must not wait for each other in a ring.
-function acceptText({ keyed, queued, traced }: Variant): string {
+function acceptText({ keyed, queued, traced, short }: Variant): string {
   const first = keyed ? 12 : 11
   const more = queued ? queuedParts(first) : UNQUEUED
   const trace = traced
@@ -129,10 +132,11 @@ WITH ${keyed ? 'whole' : 'input'} AS MATERIALIZED (
   WHERE event_id IS NULL OR claimed.message_id IS NOT NULL
 ), stored AS (
   INSERT INTO message (id, app_id, event_type, event_id, channels, payload, created_at, expires_at${more.columns}${trace.column})
-  SELECT id, app_id, event_type, event_id, string_to_array(channels, ','), payload,
+  SELECT id, app_id, event_type, event_id, string_to_array(channels, ','), ${short ? `CASE WHEN NOT ${IS_SHORT} THEN payload END` : 'payload'},
     to_timestamp(created_ms / 1000), to_timestamp(expires_ms / 1000)${more.columns}${trace.column}
   FROM accepted
-), fixed AS MATERIALIZED (
+), ${short ? shortPayloads('accepted') : ''}
+fixed AS MATERIALIZED (
   SELECT CASE WHEN $9 THEN (SELECT id FROM accepted WHERE fans_out ORDER BY position LIMIT 1) END AS group_id
 ), queued AS (
   INSERT INTO outbox (id, message_id, app_id, event_type, group_id, leased_until${more.priority})
@@ -147,8 +151,8 @@ const statements = new Map<string, { readonly name: string; readonly text: strin
 
 /** A statement of its own for what the messages have, so that those that have nothing pay for nothing. */
 function statementFor(variant: Variant): { readonly name: string; readonly text: string } {
-  const { keyed, queued, traced } = variant
-  const name = `outbox-accept${keyed ? '-keyed' : ''}${queued ? '-queued' : ''}${traced ? '-traced' : ''}`
+  const { keyed, queued, traced, short } = variant
+  const name = `outbox-accept${keyed ? '-keyed' : ''}${queued ? '-queued' : ''}${traced ? '-traced' : ''}${short ? '-short' : ''}`
   let statement = statements.get(name)
   if (statement === undefined) {
     statement = { name, text: acceptText(variant) }
@@ -175,7 +179,7 @@ export async function acceptMessages(
   const queued = rare || routing.places.length > 0 || routing.routed.size > 0
   const traced = messages.some((message) => message.traceparent !== undefined)
   const { rows } = await db.query<{ id: string; group_id: string | null; fans_out: boolean; repeated: boolean | null }>({
-    ...statementFor({ keyed, queued, traced }),
+    ...statementFor({ keyed, queued, traced, short: messages.some(isShort) }),
     values: [
       messages.map((message) => message.id),
       messages.map((message) => message.appId),

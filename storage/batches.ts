@@ -49,7 +49,7 @@ export async function readSizes(db: Queryable, cache: MessageCache, ids: readonl
   if (missing.length > 0) {
     const { rows } = await db.query<{ id: string; bytes: number | null }>({
       name: 'message-sizes',
-      text: 'SELECT id, octet_length(payload) AS bytes FROM message WHERE id = ANY($1::text[])',
+      text: 'SELECT id, octet_length(payload_at(now(), id, expires_at, payload)) AS bytes FROM message WHERE id = ANY($1::text[])',
       values: [missing],
     })
     for (const { id, bytes } of rows) sizes.set(id, bytes ?? 0)

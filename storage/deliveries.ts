@@ -32,7 +32,7 @@ export async function readDeliveryStates(
         CASE
           WHEN d.state IS NOT NULL AND d.group_id = $3 THEN d.state
           WHEN d.state IN ('retrying', 'parked') THEN 'elsewhere'
-          WHEN EXISTS (SELECT FROM attempt a WHERE a.message_id = asked.message_id AND a.endpoint_id = $2 AND a.run_id = $4) THEN 'over'
+          WHEN EXISTS (SELECT FROM attempt a WHERE a.message_id = asked.message_id AND a.id >= earliest_attempt(asked.message_id) AND a.endpoint_id = $2 AND a.run_id = $4) THEN 'over'
           ELSE 'new'
         END AS state
       FROM unnest($1::text[]) AS asked (message_id)
@@ -84,7 +84,7 @@ export async function readRecordedAttempts(
   const { rows } = await db.query<{ message_id: string; endpoint_id: string; delivered: boolean }>({
     name: 'run-attempts',
     text: `SELECT message_id, endpoint_id, bool_or(status = 0) AS delivered FROM attempt
-      WHERE message_id = ANY($1::text[]) AND run_id = $2 GROUP BY message_id, endpoint_id
+      WHERE message_id = ANY($1::text[]) AND id >= earliest_attempt((SELECT min(id) FROM unnest($1::text[]) AS id)) AND run_id = $2 GROUP BY message_id, endpoint_id
       UNION
       SELECT message_id, endpoint_id, false FROM delivery
       WHERE message_id = ANY($1::text[]) AND group_id = $3 AND state = 'parked' AND attempts = 0`,

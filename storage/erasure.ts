@@ -57,11 +57,13 @@ async function lastPassInMs(client: Queryable, taskId: string): Promise<number> 
 async function eraseMessages(client: Queryable, appId: string): Promise<Counts> {
   const { rows } = await client.query<Counts>(
     `WITH gone AS (
-       DELETE FROM message WHERE id IN (SELECT id FROM message WHERE app_id = $1 ORDER BY id LIMIT $2) RETURNING id
+       DELETE FROM message WHERE id IN (SELECT id FROM message WHERE app_id = $1 ORDER BY id LIMIT $2) RETURNING id, expires_at
      ), kept AS (
        INSERT INTO erased_message (id) SELECT id FROM gone ON CONFLICT DO NOTHING
+     ), payloads AS (
+       DELETE FROM message_payload p USING gone WHERE p.message_id = gone.id AND p.expires_at = gone.expires_at
      ), attempts AS (
-       DELETE FROM attempt a USING gone WHERE a.message_id = gone.id RETURNING a.id
+       DELETE FROM attempt a USING gone WHERE a.message_id = gone.id AND a.id >= earliest_attempt(gone.id) RETURNING a.id
      ), deliveries AS (
        DELETE FROM delivery d USING gone WHERE d.message_id = gone.id RETURNING d.message_id
      ), handed_over AS (
@@ -84,7 +86,7 @@ const OF_ENDPOINTS = `endpoint_id IN (SELECT id FROM endpoint WHERE app_id = $1
 async function eraseRest(client: Queryable, taskId: string, appId: string, configuration: ConfigurationPlace): Promise<Counts> {
   const removed = async (text: string, ...values: unknown[]) => (await client.query(text, values)).rowCount ?? 0
   const attempts = await removed(
-    `DELETE FROM attempt WHERE (message_id, id) IN (SELECT message_id, id FROM attempt WHERE ${OF_ENDPOINTS} LIMIT $3)`,
+    `DELETE FROM attempt WHERE (message_id, id, status) IN (SELECT message_id, id, status FROM attempt WHERE ${OF_ENDPOINTS} LIMIT $3)`,
     appId,
     taskId,
     LIMITS.erasureBatch,

@@ -1,5 +1,6 @@
 import type { HandedMessage, Handover, HandoverAnswer } from '../domain/handover.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
+import { IS_SHORT, shortPayloads } from './short-payloads.ts'
 
 /** What became of a call. */
 export interface HandedIn extends HandoverAnswer {
@@ -18,11 +19,12 @@ WITH input AS MATERIALIZED (
   ON CONFLICT DO NOTHING RETURNING message_id, endpoint_ids
 ), stored AS (
   INSERT INTO message (id, app_id, event_type, event_id, channels, payload, created_at, expires_at, deliver_at, envelope, priority, ordering_key, traceparent, accepted_in)
-  SELECT id, app_id, event_type, event_id, string_to_array(channels, ','), payload, to_timestamp(created_ms / 1000), to_timestamp(expires_ms / 1000),
-    to_timestamp(deliver_ms / 1000), envelope, priority, ordering_key, traceparent, $16::text
+  SELECT id, app_id, event_type, event_id, string_to_array(channels, ','), CASE WHEN NOT ${IS_SHORT} THEN payload END, to_timestamp(created_ms / 1000),
+    to_timestamp(expires_ms / 1000),    to_timestamp(deliver_ms / 1000), envelope, priority, ordering_key, traceparent, $16::text
   FROM input JOIN taken ON taken.message_id = input.id ORDER BY id
   ON CONFLICT DO NOTHING
-), queued AS (
+), ${shortPayloads('input JOIN taken ON taken.message_id = input.id')}
+queued AS (
   INSERT INTO outbox (id, message_id, app_id, event_type, endpoint_id, trigger, retried, priority)
   SELECT id || coalesce('/' || endpoint_id || '/' || $15, ''), id, app_id, event_type, endpoint_id, $18::smallint, $19::boolean, priority
   FROM input JOIN taken ON taken.message_id = input.id

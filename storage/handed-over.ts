@@ -83,14 +83,14 @@ export async function readToHandOver(
   const { rows } = await db.query<WaitingRow>({
     name: 'handed-over-read',
     text: `SELECT id, app_id AS "appId", event_type AS "eventType", event_id AS "eventId", channels,
-        CASE WHEN expires_at > now() THEN payload END AS payload, created_at AS "createdAt", expires_at AS "expiresAt", deliver_at AS "deliverAt",
+        payload_at(now(), id, expires_at, payload) AS payload, created_at AS "createdAt", expires_at AS "expiresAt", deliver_at AS "deliverAt",
         envelope, priority, ordering_key AS "orderingKey", traceparent, cancelled_at IS NOT NULL AS cancelled, endpoint_ids AS "endpointIds",
         trigger, retried, chosen, (SELECT residency FROM application WHERE id = app_id) AS residency,
         (extract(epoch FROM now() - routed_at) * 1000)::float8 AS "sinceMs"
       FROM (
         SELECT m.*, h.endpoint_ids, h.trigger, h.retried, h.chosen, h.created_at AS routed_at, sum(one.bytes) OVER (ORDER BY m.id) - one.bytes AS bytes_before
         FROM handed_over h JOIN message m ON m.id = h.message_id, LATERAL (
-          SELECT coalesce(octet_length(m.payload), 0) + ${ENDPOINT_BYTES} * cardinality(h.endpoint_ids) + ${MESSAGE_BYTES} AS bytes
+          SELECT coalesce(octet_length(payload_at(now(), m.id, m.expires_at, m.payload)), 0) + ${ENDPOINT_BYTES} * cardinality(h.endpoint_ids) + ${MESSAGE_BYTES} AS bytes
         ) one
         WHERE h.group_id = $1 AND h.region = $2 AND h.state = 'waiting' AND h.message_id <> ALL ($3::text[])
       ) waiting WHERE bytes_before < $4 ORDER BY id`,

@@ -38,7 +38,8 @@ WITH wanted AS (
     AS t (message_id, endpoint_id, app_id, ordering_key, place) JOIN endpoint e ON e.id = t.endpoint_id
 ), begun AS MATERIALIZED (
   SELECT message_id, endpoint_id FROM attempt
-  WHERE message_id = ANY($1::text[]) AND endpoint_id || '' = ANY($2::text[]) AND ($6 = 0 OR group_id = $5)
+  WHERE message_id = ANY($1::text[]) AND id >= earliest_attempt((SELECT min(id) FROM unnest($1::text[]) AS id))
+    AND endpoint_id || '' = ANY($2::text[]) AND ($6 = 0 OR group_id = $5)
 ), added AS (
   INSERT INTO delivery (message_id, endpoint_id, app_id, state, attempts, trigger, next_at, group_id, seq, ordering_key)
   SELECT message_id, endpoint_id, app_id, 'parked', 0, $6, now(), $5, nextval('delivery_seq'), ordering_key FROM (

@@ -68,7 +68,7 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
   if (missing.length === 0) return found
   const { rows } = await pool.query<MessageRow>({
     name: 'messages-by-id',
-    text: `SELECT id, app_id, event_type, channels, CASE WHEN expires_at > now() THEN payload END AS payload, created_at, deliver_at,
+    text: `SELECT id, app_id, event_type, channels, payload_at(now(), id, expires_at, payload) AS payload, created_at, deliver_at,
         cancelled_at IS NOT NULL AS cancelled, priority, envelope, ordering_key, traceparent, accepted_in
       FROM message WHERE id = ANY($1::text[])`,
     values: [missing],

@@ -169,7 +169,7 @@ async function toMessages(pool: Pool, candidates: readonly Candidate[]): Promise
       LEFT JOIN endpoint e ON e.id = t.endpoint_id
       CROSS JOIN LATERAL (
         SELECT count(*) FILTER (WHERE a.status = $4) AS delivered, count(*) FILTER (WHERE a.status <> $4) AS failed
-        FROM attempt a WHERE a.message_id = t.message_id AND a.endpoint_id = t.endpoint_id
+        FROM attempt a WHERE a.message_id = t.message_id AND a.id >= earliest_attempt(t.message_id) AND a.endpoint_id = t.endpoint_id
       ) before
       ORDER BY t.position`,
     values: [

@@ -27,11 +27,12 @@ function inOutbox(messageId: string, endpointId: string): string {
 // what waits for its time has a row.
 const PAGE = `
 WITH page AS MATERIALIZED (
-  SELECT id, app_id, event_type, channels, payload, deliver_at, cancelled_at, accepted_in, payload IS NOT NULL AND expires_at > now() AS sendable,
+  SELECT id, app_id, event_type, channels, live.payload, deliver_at, cancelled_at, accepted_in, live.payload IS NOT NULL AS sendable,
     coalesce(deliver_at, created_at) AS routed_at
-  FROM message WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3
+  FROM message m CROSS JOIN LATERAL (SELECT payload_at(now(), m.id, m.expires_at, m.payload) AS payload) live
+  WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3
 ), delivered AS MATERIALIZED (
-  SELECT DISTINCT a.message_id, a.endpoint_id FROM page JOIN attempt a ON a.message_id = page.id WHERE a.status = 0
+  SELECT DISTINCT a.message_id, a.endpoint_id FROM page JOIN attempt a ON a.message_id = page.id AND a.id >= earliest_attempt($1) WHERE a.status = 0
 ), noted AS MATERIALIZED (
   SELECT d.message_id, d.endpoint_id, d.state, d.attempts, d.group_id FROM page JOIN delivery d ON d.message_id = page.id
 ), unsettled AS (
@@ -141,7 +142,8 @@ export async function putBack(
       SELECT m.id || '/' || asked.endpoint_id || '/' || $1, m.id, m.app_id, m.event_type, asked.endpoint_id, 0, true, m.priority
       FROM unnest($2::text[], $3::text[]) AS asked (message_id, endpoint_id) JOIN message m ON m.id = asked.message_id
       WHERE m.cancelled_at IS NULL
-        AND NOT EXISTS (SELECT FROM attempt a WHERE a.message_id = m.id AND a.endpoint_id || '' = asked.endpoint_id AND a.status = 0)
+        AND NOT EXISTS (SELECT FROM attempt a WHERE a.message_id = m.id AND a.id >= earliest_attempt(m.id) AND a.endpoint_id || '' = asked.endpoint_id
+          AND a.status = 0)
         AND NOT EXISTS (SELECT FROM delivery d WHERE d.message_id = m.id AND d.endpoint_id = asked.endpoint_id)
         AND NOT ${inOutbox('m.id', 'asked.endpoint_id')}
       ORDER BY m.id, asked.endpoint_id ON CONFLICT DO NOTHING`,

@@ -17,7 +17,8 @@ export const SUBSCRIBED = `(page.deliver_at IS NULL OR page.deliver_at <= now())
 // subscribed to, unless another region attempts it; what was attempted goes where it went, whatever the endpoint's filters are now.
 const CANDIDATES = `
 WITH page AS (
-  SELECT id, app_id, event_type, channels, payload, deliver_at, cancelled_at, accepted_in, payload IS NOT NULL AND expires_at > now() AS sendable FROM message
+  SELECT id, app_id, event_type, channels, live.payload, deliver_at, cancelled_at, accepted_in, live.payload IS NOT NULL AS sendable FROM message m
+  CROSS JOIN LATERAL (SELECT payload_at(now(), m.id, m.expires_at, m.payload) AS payload) live
   WHERE app_id = $1 AND id > $2 AND id < $4 AND ($5::text[] IS NULL OR event_type = ANY($5))
     AND ($8::text IS NULL OR channels @> ARRAY[$8::text])
   ORDER BY id LIMIT $6
@@ -29,7 +30,7 @@ LEFT JOIN LATERAL (
   SELECT e.id, CASE WHEN $3 IN ('all', 'missing') THEN e.filter END AS filter FROM endpoint e
   CROSS JOIN LATERAL (SELECT ${SUBSCRIBED} AS subscribed) s
   LEFT JOIN LATERAL (
-    SELECT a.status, a.response_code FROM attempt a WHERE a.message_id = page.id AND a.endpoint_id = e.id ORDER BY a.id DESC LIMIT 1
+    SELECT a.status, a.response_code FROM attempt a WHERE a.message_id = page.id AND a.id >= earliest_attempt(page.id) AND a.endpoint_id = e.id ORDER BY a.id DESC LIMIT 1
   ) last ON true
   LEFT JOIN delivery waiting ON waiting.message_id = page.id AND waiting.endpoint_id = e.id AND waiting.state IN ('retrying', 'parked')
   WHERE page.sendable AND e.app_id = page.app_id AND e.deleted_at IS NULL AND NOT e.disabled AND ($7::text IS NULL OR e.id = $7)
@@ -43,7 +44,7 @@ LEFT JOIN LATERAL (
       WHEN 'delivered' THEN last.status = 0
       WHEN 'waiting' THEN waiting.state IS NOT NULL
       ELSE last.status IS NOT NULL AND waiting.state IS NULL
-        AND NOT EXISTS (SELECT FROM attempt a WHERE a.message_id = page.id AND a.endpoint_id = e.id AND a.status = 0)
+        AND NOT EXISTS (SELECT FROM attempt a WHERE a.message_id = page.id AND a.id >= earliest_attempt(page.id) AND a.endpoint_id = e.id AND a.status = 0)
     END
 ) target ON true
 ORDER BY page.id, target.id`

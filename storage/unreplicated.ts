@@ -50,6 +50,7 @@ export async function readUnreplicated(old: Queryable, current: Queryable, after
 /** Rows of the lost primary, as JSON. */
 interface Rows {
   readonly messages: string
+  readonly payloads: string
   readonly attempts: string
   readonly deliveries: string
   readonly scheduled: string
@@ -63,7 +64,7 @@ async function readRows(old: Queryable, messageIds: readonly string[]): Promise<
     `(SELECT coalesce(jsonb_agg(to_jsonb(t)), '[]')::text FROM ${table} t WHERE t.${key} = ANY($1::text[]))`
   const { rows } = await old.query<Rows>({
     name: 'unreplicated-rows',
-    text: `SELECT ${all('message', 'id')} AS messages, ${all('attempt')} AS attempts, ${all('delivery')} AS deliveries,
+    text: `SELECT ${all('message', 'id')} AS messages, ${all('message_payload')} AS payloads, ${all('attempt')} AS attempts, ${all('delivery')} AS deliveries,
       ${all('scheduled_message')} AS scheduled, ${all('message_event_id')} AS "eventIds",
       ${all('handed_over')} AS "handedOver", ${all('handed_in')} AS "handedIn"`,
     values: [messageIds],
@@ -79,6 +80,9 @@ WITH ids AS (
   ON CONFLICT DO NOTHING
 ), messages AS (
   INSERT INTO message SELECT * FROM jsonb_populate_recordset(NULL::message, $1::jsonb) ORDER BY id ON CONFLICT DO NOTHING RETURNING id
+), payloads AS (
+  INSERT INTO message_payload SELECT p.* FROM jsonb_populate_recordset(NULL::message_payload, $9::jsonb) p JOIN messages m ON m.id = p.message_id
+  ON CONFLICT DO NOTHING
 ), attempts AS (
   INSERT INTO attempt SELECT a.* FROM jsonb_populate_recordset(NULL::attempt, $2::jsonb) a JOIN messages m ON m.id = a.message_id
   ON CONFLICT DO NOTHING
@@ -132,7 +136,17 @@ export async function acceptReturned(
     const { rows: stored } = await client.query<{ id: string }>({
       name: 'unreplicated-copy',
       text: COPY,
-      values: [rows.messages, rows.attempts, rows.deliveries, rows.scheduled, rows.eventIds, [...carried], rows.handedOver, rows.handedIn],
+      values: [
+        rows.messages,
+        rows.attempts,
+        rows.deliveries,
+        rows.scheduled,
+        rows.eventIds,
+        [...carried],
+        rows.handedOver,
+        rows.handedIn,
+        rows.payloads,
+      ],
     })
     const ids = stored.map(({ id }) => id).filter((id) => !carried.has(id))
     return { accepted: stored.length, put: await putRest(client, ids, request) }

@@ -85,6 +85,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     laneRequests: config.laneRequests,
     laneSlots: config.laneSlots,
     svixHeaders: config.svixHeaders,
+    retention: config.retention,
     load: options.load,
     watch: options.watch,
     onSlots: (usage) => options.metrics.slots(usage),

@@ -25,6 +25,7 @@ import { createStatementTimes } from './metrics-database.ts'
 import { serveMetrics } from './metrics-server.ts'
 import { connectParts, type Parts } from './parts.ts'
 import { createProcessHealth, type ProcessHealth } from './process-health.ts'
+import { keepRetentionSchedule } from './retention.ts'
 import { createSchedule } from './schedule.ts'
 import { followConfiguration, type ConfigurationFollower } from './shared-configuration.ts'
 import { createStack, type Stack } from './stack.ts'
@@ -108,6 +109,7 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
   if (workers !== undefined) await startHeartbeat(parts, { load, roles, lanes }, stack)
   const dispatcher = dispatches ? startDispatcher(parts, { runs, crowding, tracing }, stack) : undefined
   if (dispatches) startTasks(parts, stack)
+  if (dispatches) startRetention(parts, stack)
   const schedule = createSchedule(parts, { sweep: dispatches })
   stack.push(() => schedule.stop())
   const effects = followConfiguration(parts, stack)
@@ -194,6 +196,11 @@ async function warmCache({ configCache, log }: Parts): Promise<void> {
 function startTasks(parts: Parts, stack: Stack): void {
   const sweep = startTaskSweep(parts)
   stack.push(() => sweep.stop())
+}
+
+function startRetention(parts: Parts, stack: Stack): void {
+  const schedule = keepRetentionSchedule(parts)
+  stack.push(() => schedule.stop())
 }
 
 interface Listening {

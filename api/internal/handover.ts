@@ -8,8 +8,7 @@ import { ruleError } from '../errors.ts'
 import { internalOperation } from './router.ts'
 
 const id = z.string().regex(/^[0-9A-Za-z_-]{1,64}$/)
-/** One message again is a group that is named after it, the endpoint and the request. */
-const groupId = z.string().regex(/^[0-9A-Za-z_/-]{1,512}$/)
+const groupId = z.string().regex(/^[0-9A-Za-z_-]{1,64}$/)
 
 const envelope = z.object({
   contentType: z.string().optional(),

@@ -35,7 +35,10 @@ export async function listAttempts(db: Queryable, appId: string, filter: Attempt
   const parameters = createParameters()
   const add = parameters.add
   const where = [`a.app_id = ${add(appId)}`]
-  if (filter.messageId !== undefined) where.push(`a.message_id = ${add(filter.messageId)}`)
+  if (filter.messageId !== undefined) {
+    const messageId = add(filter.messageId)
+    where.push(`a.message_id = ${messageId}`, `a.id >= earliest_attempt(${messageId})`)
+  }
   if (filter.endpointId !== undefined) where.push(`a.endpoint_id = ${add(filter.endpointId)}`)
   if (filter.status !== undefined) where.push(`a.status = ${add(filter.status)}`)
   if (filter.statusCodeClass !== undefined) {

@@ -47,8 +47,8 @@ export async function listDeadLetters(db: Queryable, appId: string, filter: Dead
   const direction = rising ? 'ASC' : 'DESC'
   const { rows } = await db.query<DeadLetter>(
     `SELECT d.message_id AS "messageId", d.endpoint_id AS "endpointId", m.event_type AS "eventType", m.event_id AS "eventId", d.group_id AS "groupId", d.attempts,
-       d.updated_at AS "diedAt", m.payload IS NOT NULL AND m.expires_at > now() AS redrivable,
-       (SELECT a.response_code FROM attempt a WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id ORDER BY a.id DESC LIMIT 1)
+       d.updated_at AS "diedAt", payload_at(now(), m.id, m.expires_at, m.payload) IS NOT NULL AS redrivable,
+       (SELECT a.response_code FROM attempt a WHERE a.message_id = d.message_id AND a.id >= earliest_attempt(d.message_id) AND a.endpoint_id = d.endpoint_id ORDER BY a.id DESC LIMIT 1)
          AS "responseCode"
      FROM delivery d JOIN message m ON m.id = d.message_id
      WHERE ${where.join(' AND ')} ORDER BY d.message_id ${direction}, d.endpoint_id ${direction} LIMIT ${add(page.limit + 1)}`,
@@ -86,7 +86,7 @@ export async function redriveDeadLetters(db: Queryable, redrive: Redrive, limit:
         FROM delivery d JOIN message m ON m.id = d.message_id
         WHERE d.app_id = $1 AND d.state = 'dead' AND d.updated_at < $2::timestamptz
           AND ($3::text IS NULL OR d.endpoint_id = $3) AND ($4::text[] IS NULL OR d.message_id = ANY($4))
-          AND m.payload IS NOT NULL AND m.expires_at > now()
+          AND payload_at(now(), m.id, m.expires_at, m.payload) IS NOT NULL
           AND EXISTS (SELECT FROM endpoint e WHERE e.id = d.endpoint_id AND e.deleted_at IS NULL AND NOT e.disabled)
         ORDER BY d.message_id, d.endpoint_id LIMIT $5 FOR UPDATE OF d SKIP LOCKED
       ), gone AS (

@@ -13,7 +13,7 @@ export interface DeliveryState {
 // The delivery row knows of parking and of an operator's skip; the attempt alone knows while no row was written yet.
 const NEXT_ATTEMPT = `CASE WHEN d.state IN ('dead', 'skipped', 'cancelled') THEN NULL ELSE coalesce(d.next_at, last.next_attempt_at) END`
 const LAST_ATTEMPT = `CROSS JOIN LATERAL (SELECT a.status, a.next_attempt_at FROM attempt a
-  WHERE a.message_id = m.id AND a.endpoint_id = $1 ORDER BY a.id DESC LIMIT 1) last
+  WHERE a.message_id = m.id AND a.id >= earliest_attempt(m.id) AND a.endpoint_id = $1 ORDER BY a.id DESC LIMIT 1) last
   LEFT JOIN delivery d ON d.message_id = m.id AND d.endpoint_id = $1`
 
 /** Statuses to keep: of the last attempt, or `waiting`: failed with another attempt due. */
@@ -66,11 +66,11 @@ export async function listDestinations(db: Queryable, messageId: string, page: P
   const message = parameters.add(messageId)
   const { rows } = await db.query<Endpoint & DeliveryState>(
     `SELECT ${ENDPOINT_COLUMNS}, last.status, CASE WHEN last.status <> 0 THEN ${NEXT_ATTEMPT} END AS "nextAttemptAt"
-     FROM ((SELECT DISTINCT ON (endpoint_id) endpoint_id, status, next_attempt_at FROM attempt WHERE message_id = ${message}
+     FROM ((SELECT DISTINCT ON (endpoint_id) endpoint_id, status, next_attempt_at FROM attempt WHERE message_id = ${message} AND id >= earliest_attempt(${message})
             ORDER BY endpoint_id, id DESC)
            UNION ALL
            SELECT endpoint_id, ${STATUS_SENDING}, next_at FROM delivery d WHERE message_id = ${message} AND state = 'parked' AND attempts = 0
-             AND NOT EXISTS (SELECT FROM attempt a WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id)) last
+             AND NOT EXISTS (SELECT FROM attempt a WHERE a.message_id = d.message_id AND a.id >= earliest_attempt(d.message_id) AND a.endpoint_id = d.endpoint_id)) last
      JOIN endpoint e ON e.id = last.endpoint_id
      LEFT JOIN delivery d ON d.message_id = ${message} AND d.endpoint_id = e.id
      WHERE ${pageClause(page, 'e.id', parameters)}`,

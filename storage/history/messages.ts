@@ -30,8 +30,8 @@ export interface HistoryFilter {
   readonly eventTypes?: readonly string[] | undefined
 }
 
-/** An expired payload reads as gone although the retention job has not passed yet. */
-const LIVE_PAYLOAD = 'CASE WHEN m.expires_at > now() THEN m.payload END'
+/** An expired payload reads as gone although its table has not been dropped yet. */
+const LIVE_PAYLOAD = 'payload_at(now(), m.id, m.expires_at, m.payload)'
 
 /** @returns the columns of a message under the alias m */
 export function messageColumns(withPayload: boolean): string {
@@ -65,7 +65,7 @@ export async function findMessages(db: Queryable, ids: readonly string[]): Promi
 /** @returns whether the message's text is still there to be sent again */
 export async function hasPayload(db: Queryable, messageId: string): Promise<boolean> {
   const { rows } = await db.query<{ live: boolean }>(
-    'SELECT payload IS NOT NULL AND expires_at > now() AS live FROM message WHERE id = $1',
+    'SELECT payload_at(now(), id, expires_at, payload) IS NOT NULL AS live FROM message WHERE id = $1',
     [messageId],
   )
   return rows[0]?.live === true
@@ -101,7 +101,8 @@ export async function listMessages(
 export async function expungeMessage(db: Queryable, messageId: string): Promise<void> {
   // In one statement, so that processes hear of it when it is committed, and drop what they have in memory.
   await db.query(
-    `WITH expunged AS (UPDATE message SET payload = NULL WHERE id = $1 RETURNING id)
+    `WITH expunged AS (UPDATE message SET payload = NULL WHERE id = $1 RETURNING id, expires_at),
+      gone AS (DELETE FROM message_payload p USING expunged e WHERE p.message_id = e.id AND p.expires_at = e.expires_at)
       SELECT pg_notify($2, id) FROM expunged`,
     [messageId, EXPUNGED_CHANNEL],
   )
@@ -127,12 +128,12 @@ export type Carrier = { readonly groupId: string } | { readonly mailboxOf: strin
 const CARRIER = `
 SELECT coalesce(
     (SELECT a.group_id FROM attempt a JOIN endpoint e ON e.id = a.endpoint_id
-     WHERE a.message_id = $1 AND (a.trigger = ${TRIGGER_MANUAL} OR (e.ordering = 'none' AND e.batching IS NULL)) ORDER BY a.id DESC LIMIT 1),
+     WHERE a.message_id = $1 AND a.id >= earliest_attempt($1) AND (a.trigger = ${TRIGGER_MANUAL} OR (e.ordering = 'none' AND e.batching IS NULL)) ORDER BY a.id DESC LIMIT 1),
     (SELECT group_id FROM outbox WHERE message_id = $1 AND group_id IS NOT NULL LIMIT 1),
     (SELECT group_id FROM delivery WHERE message_id = $1 AND seq IS NULL LIMIT 1)) AS "groupId",
   coalesce(
     (SELECT endpoint_id FROM delivery WHERE message_id = $1 AND seq IS NOT NULL ORDER BY seq LIMIT 1),
-    (SELECT endpoint_id FROM attempt WHERE message_id = $1 ORDER BY id DESC LIMIT 1)) AS "mailboxOf"`
+    (SELECT endpoint_id FROM attempt WHERE message_id = $1 AND id >= earliest_attempt($1) ORDER BY id DESC LIMIT 1)) AS "mailboxOf"`
 
 /**
  * What carries (or carried) the message: of its newest attempt, else of what waits in the outbox or as a delivery.

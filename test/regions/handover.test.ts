@@ -1,3 +1,4 @@
+import { toldGroupId } from '../../activities/handing.ts'
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { Handover } from '../../domain/handover.ts'
@@ -70,7 +71,7 @@ test('a call that is repeated stores and starts nothing', async () => {
   const message = { ...none, id: messageId, appId: app, eventType: 'step.taken', payload: '{"n":1}', priority: 'medium' } as const
   const times = { createdAtMs: createdAt.getTime(), expiresAtMs: expiresAt.getTime() }
   const messages = [{ ...message, ...times, endpointIds: endpoints }]
-  const body: Handover = { groupId, from: 'east', trigger: 0, retried: true, chosen: false, messages }
+  const body: Handover = { groupId: toldGroupId(groupId), from: 'east', trigger: 0, retried: true, chosen: false, messages }
   const client = createRegionClient({ secret: TEST_SECRET, own: 'east' })
   try {
     for (let call = 0; call < 3; call++) {
@@ -84,6 +85,10 @@ test('a call that is repeated stores and starts nothing', async () => {
   } finally {
     await client.close()
   }
+  // The group's id is that of a message, which may be one that the region must not know of.
+  const { rows: known } = await pair.west.pool.query('SELECT group_id FROM handed_in WHERE message_id = $1', [messageId])
+  assert.deepEqual(known, [{ group_id: body.groupId }])
+  assert.ok(!body.groupId.includes(messageId))
   // What would have been started is in the outbox, or has been recorded.
   const outbox = await pair.west.pool.query('SELECT FROM outbox WHERE message_id = $1', [messageId])
   assert.equal(outbox.rowCount, 0)

@@ -12,6 +12,7 @@ import {
   SCHEDULE_WORKFLOW_ID,
   taskWorkflowId,
 } from '../../domain/names.ts'
+import type { RetentionResult } from '../../domain/retention.ts'
 import { insertTask, markTaskStarted } from '../../storage/background-tasks.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
 import { startAutoscaler } from '../../workers/autoscaler.ts'
@@ -352,6 +353,15 @@ export const processGone: Scenario = async (stage) => {
   return ended(stage, [workflowId])
 }
 
+/** A table of long ago is dropped. */
+const retention: Scenario = async ({ client, pool }) => {
+  await pool.query(`SELECT create_day('message', '2025-01-01')`)
+  const workflowId = 'retention/recorded'
+  const result = await client.workflow.execute('retention', { workflowId, taskQueue: FAN_OUT_TASK_QUEUE, args: [{}] })
+  if (!(result as RetentionResult).dropped.includes('message_20250101')) throw new Error('nothing was dropped')
+  return [workflowId]
+}
+
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   delivered,
   reset: startedAnew,
@@ -370,5 +380,6 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   tasks,
   scheduled,
   autoscale,
+  retention,
   'process-gone': processGone,
 }

@@ -1,0 +1,57 @@
+import { ApplicationFailure } from '@temporalio/activity'
+import { lowestIdAt } from '../domain/ids.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { daysAhead, dueTables, keptSince, PARTITIONED, type DayTable, type Retention } from '../domain/retention.ts'
+import { createDays, dropDay, isLocked, listDayTables, removeOld, type Dropped } from '../storage/partitions.ts'
+import type { Pool } from '../storage/pool.ts'
+
+export interface RetentionDependencies {
+  readonly pool: Pool
+  readonly retention: Retention
+}
+
+/** All take the time (Unix milliseconds) by which they tell what is old. */
+export function createRetention({ pool, retention }: RetentionDependencies) {
+  return {
+    /** Makes tables ahead. @returns how many */
+    async createDayTables({ atMs }: { atMs: number }): Promise<number> {
+      let created = 0
+      for (const parent of PARTITIONED) created += await whereUnlocked(() => createDays(pool, parent, daysAhead(parent, atMs)))
+      return created
+    },
+
+    /** Tables of which nothing is kept any longer. */
+    async dueDayTables({ atMs }: { atMs: number }): Promise<DayTable[]> {
+      return dueTables(await listDayTables(pool), atMs, retention)
+    },
+
+    /** Drops one of them; it is tried again where others use what it belongs to. Dropping it again does nothing. */
+    async dropDayTable({ table, atMs }: { table: DayTable; atMs: number }): Promise<Dropped> {
+      const now = (await listDayTables(pool)).find(({ name }) => name === table.name)
+      return now === undefined ? { dropped: true, kept: 0 } : whereUnlocked(() => dropDay(pool, now, atMs))
+    },
+
+    /** Removes some of the old rows of the other tables. @returns how many of each, and whether there may be more */
+    async removeOldRows({ atMs }: { atMs: number }): Promise<{ removed: Record<string, number>; more: boolean }> {
+      const { messagesMs, deliveredMs, failedMs } = keptSince(atMs, retention)
+      const bounds = {
+        nowMs: atMs,
+        messageId: lowestIdAt('msg', messagesMs),
+        failedSinceMs: failedMs,
+        deliveredAttemptId: lowestIdAt('atmpt', deliveredMs),
+        failedAttemptId: lowestIdAt('atmpt', failedMs),
+      }
+      const removed = await removeOld(pool, bounds, LIMITS.retentionRemovedRows)
+      return { removed, more: Object.values(removed).some((rows) => rows === LIMITS.retentionRemovedRows) }
+    },
+  }
+}
+
+async function whereUnlocked<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (isLocked(error)) throw ApplicationFailure.retryable('the table is in use for longer than 100 ms', 'Locked')
+    throw error
+  }
+}

@@ -1,0 +1,73 @@
+/** How long message data is kept, and which of its tables are to go. A table holds one day (UTC). */
+import { LIMITS } from './limits.ts'
+
+const DAY_MS = 86_400_000
+
+/** Days for which history is kept after the day that it is of. */
+export interface Retention {
+  /** Attempts that succeeded. */
+  readonly deliveredDays: number
+  /** Attempts that failed, and deliveries that ended without success. */
+  readonly failedDays: number
+}
+
+/** What is partitioned: messages by their acceptance, attempts by their time, and payloads that end before their message by their end. */
+export const PARTITIONED = ['message', 'attempt', 'message_payload'] as const
+export type Partitioned = (typeof PARTITIONED)[number]
+
+/** A table of one day; of attempts those that succeeded, those that failed, or both of a day in which neither is left apart. */
+export interface DayTable {
+  readonly name: string
+  readonly parent: Partitioned
+  /** The day's first instant, in Unix milliseconds. Of what there was before there were days: the last one's. */
+  readonly dayMs: number
+  readonly part: 'delivered' | 'failed' | 'whole'
+  /** False: it has been taken out of its parent, and remains to be dropped. */
+  readonly attached: boolean
+}
+
+/** When nothing of a table is kept any longer, in Unix milliseconds. */
+export function endOf(table: Pick<DayTable, 'parent' | 'dayMs' | 'part'>, { deliveredDays, failedDays }: Retention): number {
+  const over = table.dayMs + DAY_MS
+  if (table.parent === 'message_payload') return over
+  if (table.parent === 'message') return over + LIMITS.payloadRetentionMaxDays * DAY_MS
+  const days = { delivered: deliveredDays, failed: failedDays, whole: Math.max(deliveredDays, failedDays) }
+  return over + days[table.part] * DAY_MS
+}
+
+/** Those that are to go, the oldest first; of a day of attempts that goes as a whole its parts are not named. */
+export function dueTables(tables: readonly DayTable[], nowMs: number, retention: Retention): DayTable[] {
+  const due = tables.filter((table) => endOf(table, retention) <= nowMs)
+  const whole = new Set(due.filter(({ parent, part }) => parent === 'attempt' && part === 'whole').map(({ dayMs }) => dayMs))
+  return due
+    .filter(({ parent, part, dayMs }) => parent !== 'attempt' || part === 'whole' || !whole.has(dayMs))
+    .sort((a, b) => a.dayMs - b.dayMs || (a.name < b.name ? -1 : 1))
+}
+
+/** Days whose tables are to be there: today's and those of some days to come, for payloads of every day at which one may end. */
+export function daysAhead(parent: Partitioned, nowMs: number): { readonly fromMs: number; readonly toMs: number } {
+  const fromMs = Math.floor(nowMs / DAY_MS) * DAY_MS
+  const longest = parent === 'message_payload' ? LIMITS.payloadRetentionMaxDays : 0
+  return { fromMs, toMs: fromMs + (longest + LIMITS.partitionDaysAhead) * DAY_MS }
+}
+
+/** From when on history is kept; what is older and has no table of its own day is removed row by row. Unix milliseconds. */
+export function keptSince(nowMs: number, { deliveredDays, failedDays }: Retention) {
+  const todayMs = Math.floor(nowMs / DAY_MS) * DAY_MS
+  return {
+    messagesMs: todayMs - LIMITS.payloadRetentionMaxDays * DAY_MS,
+    deliveredMs: todayMs - deliveredDays * DAY_MS,
+    failedMs: todayMs - failedDays * DAY_MS,
+  }
+}
+
+/** What a run of the retention has come to, as the Web UI shows it. */
+export interface RetentionResult {
+  /** Tables made ahead. */
+  readonly created: number
+  readonly dropped: readonly string[]
+  /** Tables that keep much beyond their time, with how many rows at least; they are looked at again by the next run. */
+  readonly kept: Readonly<Record<string, number>>
+  /** Rows removed of tables that are not dropped, by table. */
+  readonly removed: Readonly<Record<string, number>>
+}

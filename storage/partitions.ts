@@ -1,0 +1,174 @@
+import { PARTITIONED, type DayTable, type Partitioned } from '../domain/retention.ts'
+import { inTransaction, type Pool, type Queryable } from './pool.ts'
+
+const DAY_MS = 86_400_000
+/** What is waited for is waited for by everybody who comes after: a lock on a table that all use is given up after this, and tried again. */
+const LOCK_TIMEOUT_MS = 100
+/** More than this is not moved while a table is taken out: the table stays until less of it is kept. */
+export const KEPT_MOVED_MAX = 1000
+
+const lockTimeout = (db: Queryable) => db.query(`SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`)
+
+/** Whether a lock was not to be had in time. */
+export function isLocked(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === '55P03'
+}
+
+/**
+ * Makes the tables of days that have none, each in a transaction of its own.
+ * @param toMs the first instant of the last day
+ * @returns how many were made
+ * @throws what `isLocked` knows, where others hold the table of what belongs to no day for longer than 100 ms
+ */
+export async function createDays(pool: Pool, parent: Partitioned, { fromMs, toMs }: { fromMs: number; toMs: number }): Promise<number> {
+  let made = 0
+  for (let dayMs = fromMs; dayMs <= toMs; dayMs += DAY_MS) {
+    const day = new Date(dayMs).toISOString().slice(0, 10)
+    const { rows: there } = await pool.query<{ there: boolean }>(`SELECT to_regclass($1) IS NOT NULL AS there`, [nameOf(parent, dayMs)])
+    if (there[0]!.there) continue
+    const isNew = await inTransaction(pool, async (client) => {
+      await lockTimeout(client)
+      // Two processes may make the same one.
+      await client.query('SELECT pg_advisory_xact_lock(hashtext($1))', [`partitions of ${parent}`])
+      const { rows } = await client.query<{ made: boolean }>('SELECT create_day($1, $2) AS made', [parent, day])
+      return rows[0]!.made
+    })
+    if (isNew) made++
+  }
+  return made
+}
+
+const nameOf = (parent: Partitioned, dayMs: number) => `${parent}_${new Date(dayMs).toISOString().slice(0, 10).replaceAll('-', '')}`
+
+const NAME = /^(message|attempt|message_payload)_(before_)?(\d{4})(\d\d)(\d\d)(?:_(delivered|failed))?$/
+
+/** All tables of days, attached or not. */
+export async function listDayTables(db: Queryable): Promise<DayTable[]> {
+  const { rows } = await db.query<{ name: string; attached: boolean }>(
+    `SELECT c.relname AS name, i.inhrelid IS NOT NULL AS attached FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND c.relname ~ '^(${PARTITIONED.join('|')})_'`,
+  )
+  return rows.flatMap(({ name, attached }) => {
+    const table = readName(name)
+    return table === undefined ? [] : [{ ...table, attached }]
+  })
+}
+
+function readName(name: string): Omit<DayTable, 'attached'> | undefined {
+  const [, parent, before, year, month, day, part] = NAME.exec(name) ?? []
+  if (parent === undefined) return undefined
+  const dayMs = Date.UTC(Number(year), Number(month) - 1, Number(day)) - (before === undefined ? 0 : DAY_MS)
+  return { name, parent: parent as Partitioned, dayMs, part: (part as DayTable['part'] | undefined) ?? 'whole' }
+}
+
+/** What came of dropping a table. */
+export type Dropped = { readonly dropped: true; readonly kept: number } | { readonly dropped: false; readonly keeps: number }
+
+/**
+ * Drops the table of a day. Nobody waits longer than 100 ms for it: it is taken out of its parent, which takes a moment without
+ * anybody in it, and dropped then. Messages whose payload is to be kept beyond (they were published to be delivered later) are
+ * moved to the table of what belongs to no day; where they are many the table stays.
+ * @param nowMs what is to be kept is told by this time
+ * @throws what `isLocked` knows, where others use the parent for longer than 100 ms: nothing has changed then
+ */
+export async function dropDay(pool: Pool, table: DayTable, nowMs: number): Promise<Dropped> {
+  const kept = table.parent === 'message' && table.attached ? await keptIds(pool, table.name, nowMs) : []
+  if (kept.length > KEPT_MOVED_MAX) return { dropped: false, keeps: kept.length }
+  if (table.attached) await takeOut(pool, table, kept)
+  await pool.query(`DROP TABLE IF EXISTS ${table.name}`)
+  return { dropped: true, kept: kept.length }
+}
+
+async function keptIds(db: Queryable, name: string, nowMs: number): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>(`SELECT id FROM ${name} WHERE expires_at > to_timestamp($1::float8 / 1000) LIMIT $2`, [
+    nowMs,
+    KEPT_MOVED_MAX + 1,
+  ])
+  return rows.map(({ id }) => id)
+}
+
+async function takeOut(pool: Pool, table: DayTable, keptIds: readonly string[]): Promise<void> {
+  const parent = table.part === 'whole' ? table.parent : nameOf(table.parent, table.dayMs)
+  await inTransaction(pool, async (client) => {
+    await lockTimeout(client)
+    await client.query(`ALTER TABLE ${parent} DETACH PARTITION ${table.name}`)
+    if (keptIds.length > 0) await client.query(`INSERT INTO message SELECT * FROM ${table.name} WHERE id = ANY($1::text[])`, [keptIds])
+  })
+}
+
+/** Rows of a statement that removes a few of the oldest. */
+interface Removal {
+  readonly table: string
+  readonly text: string
+}
+
+// Each begins at the oldest, which an index knows, and ends at the limit. $1: the first message that is kept; $2: rows; $3: failures
+// are kept since then; $4: attempts that succeeded, $5 that failed, are kept from this id on; $6: now.
+const REMOVALS: readonly Removal[] = [
+  {
+    table: 'delivery',
+    text: `DELETE FROM delivery WHERE (message_id, endpoint_id) IN (
+      SELECT message_id, endpoint_id FROM delivery WHERE message_id < $1 AND state NOT IN ('retrying', 'parked') AND updated_at < $3
+      ORDER BY message_id LIMIT $2)`,
+  },
+  {
+    table: 'message_event_id',
+    text: `DELETE FROM message_event_id WHERE ctid = ANY (ARRAY(SELECT e.ctid FROM message_event_id e
+      WHERE e.message_id < $1 AND NOT EXISTS (SELECT FROM message m WHERE m.id = e.message_id) LIMIT $2))`,
+  },
+  {
+    table: 'handed_over',
+    text: `DELETE FROM handed_over WHERE ctid = ANY (ARRAY(SELECT ctid FROM handed_over WHERE message_id < $1 ORDER BY message_id LIMIT $2))`,
+  },
+  {
+    table: 'handed_in',
+    text: `DELETE FROM handed_in WHERE ctid = ANY (ARRAY(SELECT ctid FROM handed_in WHERE message_id < $1 ORDER BY message_id LIMIT $2))`,
+  },
+  {
+    table: 'erased_message',
+    text: `DELETE FROM erased_message WHERE ctid = ANY (ARRAY(SELECT ctid FROM erased_message WHERE id < $1 ORDER BY id LIMIT $2))`,
+  },
+  {
+    table: 'message_default',
+    text: `DELETE FROM message_default WHERE ctid = ANY (ARRAY(SELECT ctid FROM message_default WHERE id < $1 AND expires_at <= $6 ORDER BY id LIMIT $2))`,
+  },
+  {
+    table: 'message_payload_default',
+    text: `DELETE FROM message_payload_default WHERE ctid = ANY (ARRAY(SELECT ctid FROM message_payload_default WHERE expires_at <= $6 LIMIT $2))`,
+  },
+  {
+    table: 'attempt_default',
+    text: `DELETE FROM attempt_default WHERE ctid = ANY (ARRAY(SELECT ctid FROM attempt_default WHERE id < CASE WHEN status = 0 THEN $4 ELSE $5 END LIMIT $2))`,
+  },
+]
+
+export interface RemovalBounds {
+  readonly nowMs: number
+  /** Messages from this id on are kept. */
+  readonly messageId: string
+  readonly failedSinceMs: number
+  readonly deliveredAttemptId: string
+  readonly failedAttemptId: string
+}
+
+/**
+ * Removes some of what has no table of its own day: what waits or is dead, what is to be unique, and what belongs to no day.
+ * @param limit rows of each table
+ * @returns rows by table; a table that may have more has as many as the limit
+ */
+export async function removeOld(pool: Pool, bounds: RemovalBounds, limit: number): Promise<Record<string, number>> {
+  const { nowMs, messageId, failedSinceMs, deliveredAttemptId, failedAttemptId } = bounds
+  const all = [messageId, limit, new Date(failedSinceMs), deliveredAttemptId, failedAttemptId, new Date(nowMs)]
+  const removed: Record<string, number> = {}
+  for (const { table, text } of REMOVALS) {
+    const { rowCount } = await pool.query(withUsedParameters(text, all))
+    removed[table] = rowCount ?? 0
+  }
+  return removed
+}
+
+/** Postgres cannot tell the type of a parameter that is not used. */
+function withUsedParameters(text: string, all: readonly unknown[]): { text: string; values: unknown[] } {
+  const used = [...new Set(Array.from(text.matchAll(/\$(\d)/g), ([, n]) => Number(n)))].sort()
+  return { text: text.replaceAll(/\$(\d)/g, (_, n: string) => `$${used.indexOf(Number(n)) + 1}`), values: used.map((n) => all[n - 1]) }
+}
