@@ -1,4 +1,4 @@
-import { ApplicationFailure } from '@temporalio/activity'
+import { ApplicationFailure, Context } from '@temporalio/activity'
 import { lowestIdAt } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { daysAhead, dueTables, keptSince, PARTITIONED, type DayTable, type Retention } from '../domain/retention.ts'
@@ -8,17 +8,33 @@ import type { Pool } from '../storage/pool.ts'
 export interface RetentionDependencies {
   readonly pool: Pool
   readonly retention: Retention
+  /** Tells the server that an activity goes on; of an activity's context unless given. */
+  readonly heartbeat?: () => void
 }
 
+const HEARTBEAT_MS = 2000
+
 /** All take the time (Unix milliseconds) by which they tell what is old. */
-export function createRetention({ pool, retention }: RetentionDependencies) {
+export function createRetention({ pool, retention, heartbeat = () => Context.current().heartbeat() }: RetentionDependencies) {
+  const working = async <T>(work: () => Promise<T>): Promise<T> => {
+    const beat = setInterval(heartbeat, HEARTBEAT_MS)
+    try {
+      return await work()
+    } catch (error) {
+      if (isLocked(error)) throw ApplicationFailure.retryable('the table is in use for longer than 100 ms', 'Locked')
+      throw error
+    } finally {
+      clearInterval(beat)
+    }
+  }
   return {
     /** Makes tables ahead. @returns how many */
-    async createDayTables({ atMs }: { atMs: number }): Promise<number> {
-      let created = 0
-      for (const parent of PARTITIONED) created += await whereUnlocked(() => createDays(pool, parent, daysAhead(parent, atMs)))
-      return created
-    },
+    createDayTables: ({ atMs }: { atMs: number }): Promise<number> =>
+      working(async () => {
+        let created = 0
+        for (const parent of PARTITIONED) created += await createDays(pool, parent, daysAhead(parent, atMs))
+        return created
+      }),
 
     /** Tables of which nothing is kept any longer. */
     async dueDayTables({ atMs }: { atMs: number }): Promise<DayTable[]> {
@@ -26,10 +42,11 @@ export function createRetention({ pool, retention }: RetentionDependencies) {
     },
 
     /** Drops one of them; it is tried again where others use what it belongs to. Dropping it again does nothing. */
-    async dropDayTable({ table, atMs }: { table: DayTable; atMs: number }): Promise<Dropped> {
-      const now = (await listDayTables(pool)).find(({ name }) => name === table.name)
-      return now === undefined ? { dropped: true, kept: 0 } : whereUnlocked(() => dropDay(pool, now, atMs))
-    },
+    dropDayTable: ({ table, atMs }: { table: DayTable; atMs: number }): Promise<Dropped> =>
+      working(async () => {
+        const now = (await listDayTables(pool)).find(({ name }) => name === table.name)
+        return now === undefined ? { dropped: true, kept: 0 } : dropDay(pool, now, atMs)
+      }),
 
     /** Removes some of the old rows of the other tables. @returns how many of each, and whether there may be more */
     async removeOldRows({ atMs }: { atMs: number }): Promise<{ removed: Record<string, number>; more: boolean }> {
@@ -41,17 +58,8 @@ export function createRetention({ pool, retention }: RetentionDependencies) {
         deliveredAttemptId: lowestIdAt('atmpt', deliveredMs),
         failedAttemptId: lowestIdAt('atmpt', failedMs),
       }
-      const removed = await removeOld(pool, bounds, LIMITS.retentionRemovedRows)
+      const removed = await working(() => removeOld(pool, bounds, LIMITS.retentionRemovedRows))
       return { removed, more: Object.values(removed).some((rows) => rows === LIMITS.retentionRemovedRows) }
     },
-  }
-}
-
-async function whereUnlocked<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work()
-  } catch (error) {
-    if (isLocked(error)) throw ApplicationFailure.retryable('the table is in use for longer than 100 ms', 'Locked')
-    throw error
   }
 }

@@ -7,6 +7,7 @@ const REMOVALS_MAX = 500
 
 const { createDayTables, dueDayTables, dropDayTable, removeOldRows } = proxyActivities<Activities>({
   startToCloseTimeout: '30m',
+  heartbeatTimeout: '10s',
   // A table that is in use is tried again soon: whoever uses it for long is rare.
   retry: { initialInterval: '1s', backoffCoefficient: 1.5, maximumInterval: '1m', maximumAttempts: 30 },
 })

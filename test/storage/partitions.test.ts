@@ -123,7 +123,7 @@ test('a table that was taken out by a process that died then is dropped', async 
   const name = nameOf('message', dayMs)
   await storage.pool.query(`ALTER TABLE message DETACH PARTITION ${name}`)
   assert.equal((await tableOf(name)).attached, false)
-  const retention = createRetention({ pool: storage.pool, retention: RETENTION })
+  const retention = createRetention({ pool: storage.pool, retention: RETENTION, heartbeat: () => undefined })
   const due = await retention.dueDayTables({ atMs: Date.now() })
   assert.deepEqual(
     due.map((one) => one.name),
@@ -152,7 +152,7 @@ test('through 120 days what is to be kept is there, and nothing else', async () 
   storage = fresh
   try {
     const { pool } = fresh
-    const retention = createRetention({ pool, retention: RETENTION })
+    const retention = createRetention({ pool, retention: RETENTION, heartbeat: () => undefined })
     const put5: [number, string][] = []
     const put90: [number, string][] = []
     const later: [number, string][] = []
@@ -227,7 +227,7 @@ test('a database with history from before there were days keeps it, and drops it
     ],
   )
   await put(Date.now())
-  const retention = createRetention({ pool, retention: RETENTION })
+  const retention = createRetention({ pool, retention: RETENTION, heartbeat: () => undefined })
   for (const [days, messages] of [
     [90, 5],
     [91, 1],

@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { after, afterEach, before, test } from 'node:test'
+import { Client, Connection } from '@temporalio/client'
+import { lowestIdAt } from '../../domain/ids.ts'
+import { FAN_OUT_TASK_QUEUE } from '../../domain/names.ts'
+import type { RetentionResult } from '../../domain/retention.ts'
+import { listDayTables } from '../../storage/partitions.ts'
+import { eventually } from './eventually.ts'
+import { publishDuring } from './scenario.ts'
+import { setStage, type Stage } from './stage.ts'
+
+const DAY_MS = 86_400_000
+/** Days of which nothing is kept, and days of which everything is but what succeeded. */
+const OLD_DAYS = 60
+const KEPT_DAYS = 20
+const ROWS_PER_DAY = 500
+const KILLS = 2
+
+let stage: Stage
+let connection: Connection
+
+before(async () => {
+  stage = await setStage()
+  connection = await Connection.connect({ address: stage.temporal.address })
+})
+
+afterEach(() => stage.endAll())
+
+after(async () => {
+  await connection.close()
+  await stage.close()
+})
+
+/** Messages with a success and a failure each, of days that end so many days before today. */
+async function fill(todayMs: number, fromDay: number, days: number): Promise<void> {
+  for (let day = fromDay; day < fromDay + days; day++) {
+    const dayMs = todayMs - day * DAY_MS
+    for (const parent of ['message', 'attempt'])
+      await stage.pool.query('SELECT create_day($1, $2)', [parent, new Date(dayMs).toISOString().slice(0, 10)])
+    await stage.pool.query(
+      `INSERT INTO message (id, app_id, event_type, payload, created_at, expires_at)
+       SELECT $1 || n, 'app_old', 'e', repeat('x', 500), now(), now() - interval '1 day' FROM generate_series(1, $2) n`,
+      [lowestIdAt('msg', dayMs), ROWS_PER_DAY],
+    )
+    await stage.pool.query(
+      `INSERT INTO attempt (message_id, id, endpoint_id, app_id, event_type, url, status, response_code, response_body, duration_ms, trigger, group_id, run_id, created_at)
+       SELECT $1 || n, $2 || n, 'ep_old', 'app_old', 'e', 'http://x', s, 0, '', 0, 0, $1, gen_random_uuid(), now()
+       FROM generate_series(1, $3) n, generate_series(0, 2, 2) s`,
+      [lowestIdAt('msg', dayMs), lowestIdAt('atmpt', dayMs), ROWS_PER_DAY],
+    )
+  }
+}
+
+const rows = async (text: string) =>
+  (await stage.pool.query<{ count: number }>(`SELECT count(*) AS count FROM ${text} AND app_id = 'app_old'`)).rows[0]!.count
+
+test('workers that are killed while tables are dropped, under load: what is to go goes, all else stays', async (t) => {
+  await Promise.all([stage.startApi(), stage.startWorker('delivery')])
+  let dispatcher = await stage.startWorker('dispatcher')
+  const todayMs = Math.floor(Date.now() / DAY_MS) * DAY_MS
+  await fill(todayMs, 92, OLD_DAYS)
+  await fill(todayMs, 40, KEPT_DAYS)
+  const before = { messages: await rows('message WHERE true'), attempts: await rows('attempt WHERE true') }
+  const days = OLD_DAYS + KEPT_DAYS
+  assert.deepEqual(before, { messages: days * ROWS_PER_DAY, attempts: 2 * days * ROWS_PER_DAY })
+  const client = new Client({ connection, namespace: stage.temporal.namespace })
+  await publishDuring(t, stage, 40, async () => {
+    const handle = await client.workflow.start('retention', { workflowId: 'retention/killed', taskQueue: FAN_OUT_TASK_QUEUE, args: [{}] })
+    const left = async () => (await listDayTables(stage.pool)).length
+    for (let kill = 1; kill <= KILLS; kill++) {
+      const wanted = (await left()) - 10
+      await eventually({ what: 'tables to go', withinMs: 120_000 }, async () => (await left()) <= wanted)
+      await stage.end(dispatcher, 'SIGKILL')
+      dispatcher = await stage.startWorker('dispatcher')
+    }
+    const { dropped, kept } = (await handle.result()) as RetentionResult
+    assert.equal(new Set(dropped).size, 2 * OLD_DAYS + KEPT_DAYS)
+    assert.deepEqual(kept, {})
+  })
+  assert.equal(await rows('message WHERE true'), KEPT_DAYS * ROWS_PER_DAY)
+  assert.equal(await rows('attempt WHERE status = 0'), 0)
+  assert.equal(await rows('attempt WHERE status <> 0'), KEPT_DAYS * ROWS_PER_DAY)
+})
