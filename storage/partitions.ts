@@ -169,6 +169,6 @@ export async function removeOld(pool: Pool, bounds: RemovalBounds, limit: number
 
 /** Postgres cannot tell the type of a parameter that is not used. */
 function withUsedParameters(text: string, all: readonly unknown[]): { text: string; values: unknown[] } {
-  const used = [...new Set(Array.from(text.matchAll(/\$(\d)/g), ([, n]) => Number(n)))].sort()
+  const used = [...new Set(Array.from(text.matchAll(/\$(\d)/g), ([, n]) => Number(n)))].sort((a, b) => a - b)
   return { text: text.replaceAll(/\$(\d)/g, (_, n: string) => `$${used.indexOf(Number(n)) + 1}`), values: used.map((n) => all[n - 1]) }
 }

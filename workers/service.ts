@@ -108,8 +108,7 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
       : undefined
   if (workers !== undefined) await startHeartbeat(parts, { load, roles, lanes }, stack)
   const dispatcher = dispatches ? startDispatcher(parts, { runs, crowding, tracing }, stack) : undefined
-  if (dispatches) startTasks(parts, stack)
-  if (dispatches) startRetention(parts, stack)
+  if (dispatches) startUpkeep(parts, stack)
   const schedule = createSchedule(parts, { sweep: dispatches })
   stack.push(() => schedule.stop())
   const effects = followConfiguration(parts, stack)
@@ -193,14 +192,9 @@ async function warmCache({ configCache, log }: Parts): Promise<void> {
   clearTimeout(timer)
 }
 
-function startTasks(parts: Parts, stack: Stack): void {
-  const sweep = startTaskSweep(parts)
-  stack.push(() => sweep.stop())
-}
-
-function startRetention(parts: Parts, stack: Stack): void {
-  const schedule = keepRetentionSchedule(parts)
-  stack.push(() => schedule.stop())
+/** What is to be done now and then, whoever asks for nothing. */
+function startUpkeep(parts: Parts, stack: Stack): void {
+  for (const upkeep of [startTaskSweep(parts), keepRetentionSchedule(parts)]) stack.push(() => upkeep.stop())
 }
 
 interface Listening {
