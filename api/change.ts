@@ -26,7 +26,7 @@ export interface Change {
 export type Changed = (change: Change) => Promise<void>
 
 export interface ChangeContext {
-  readonly deps: Pick<ApiDependencies, 'configuration' | 'regional' | 'configCache' | 'wakeMailbox' | 'launchTask'>
+  readonly deps: Pick<ApiDependencies, 'configuration' | 'regional' | 'history' | 'configCache' | 'wakeMailbox' | 'launchTask'>
   readonly caller: Caller
 }
 
@@ -51,7 +51,7 @@ export async function changeMessageData<T>(context: ChangeContext, work: Work<T>
 
 async function make<T>({ deps, caller }: ChangeContext, way: 'change' | 'changeHere', work: Work<T>): Promise<T> {
   const applications = new Set<string>()
-  const { result, wakes, tasks } = await deps.configuration[way]((making) => {
+  const made = deps.configuration[way]((making) => {
     const changed: Changed = async (change) => {
       if (change.application !== undefined) {
         applications.add(change.application.id)
@@ -65,6 +65,8 @@ async function make<T>({ deps, caller }: ChangeContext, way: 'change' | 'changeH
     }
     return work(making.client, changed, (effect) => making.effect(effect))
   })
+  // Also where it fails: its commit may be what was not answered. Lists of history show endpoints too.
+  const { result, wakes, tasks } = await made.finally(() => applications.forEach((appId) => deps.history.wrote(appId)))
   for (const appId of applications) deps.configCache.forget(appId)
   for (const endpointId of new Set(wakes)) deps.wakeMailbox({ endpointId, wakeAtMs: Date.now() })
   await Promise.all(tasks.map((task) => deps.launchTask(task)))

@@ -10,6 +10,7 @@ import type { Configuration } from '../storage/configuration.ts'
 import type { AddressGuard } from '../http/address-guard.ts'
 import type { MeasureConnectTime } from '../http/connect-time.ts'
 import type { RegionClient } from '../http/region-client.ts'
+import type { HistoryReads } from '../storage/history/reads.ts'
 import type { Pool } from '../storage/pool.ts'
 import type { MailboxWake } from '../storage/records.ts'
 import type { Revocations } from '../storage/revocations.ts'
@@ -51,6 +52,8 @@ export interface Regional {
 export interface ApiDependencies {
   readonly config: Config & { readonly jwtSecret: string }
   readonly pool: Pool
+  /** Where messages, attempts and what is made of them are read for those who look at them. */
+  readonly history: HistoryReads
   readonly cipher: Cipher
   readonly configCache: ConfigCache
   readonly configuration: Configuration

@@ -4,8 +4,8 @@ import { LIMITS } from '../domain/limits.ts'
 import { ApiError } from './errors.ts'
 
 const METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE'
-const REQUEST_HEADERS = 'authorization, content-type, idempotency-key, svix-req-id, svix-retry-count'
-const SHOWN_HEADERS = 'ratelimit, ratelimit-policy, retry-after'
+const REQUEST_HEADERS = 'authorization, content-type, idempotency-key, svix-req-id, svix-retry-count, tidings-position'
+const SHOWN_HEADERS = 'ratelimit, ratelimit-policy, retry-after, tidings-position'
 const PREFLIGHT_KEPT_S = 600
 const HSTS_S = 31_536_000
 

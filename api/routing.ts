@@ -6,6 +6,7 @@ import { parseJson, readBody } from './body.ts'
 import type { ApiDependencies } from './dependencies.ts'
 import { ElsewhereError } from './elsewhere.ts'
 import { ApiError } from './errors.ts'
+import { tellPosition } from './history.ts'
 import { idempotencyKeyOf, type Answer, type Idempotency } from './idempotency.ts'
 import type { QueryParameters } from './parameters.ts'
 import { sendNothing, sendText } from './reply.ts'
@@ -121,7 +122,9 @@ function serve(all: RoutingDependencies, { access, body: schema }: Operation, ha
     }
     const key = request.method === 'POST' ? idempotencyKeyOf(request) : undefined
     try {
-      send(response, key === undefined ? await answer() : await deps.idempotency.once(key, answer))
+      const answered = key === undefined ? await answer() : await deps.idempotency.once(key, answer)
+      if (deps.history.position !== undefined) await tellPosition(deps.history, request, response)
+      send(response, answered)
     } catch (error) {
       if (!(error instanceof ElsewhereError) || deps.residency === undefined) throw error
       await deps.residency.passOn(request, response, error.zones, read)

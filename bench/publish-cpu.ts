@@ -25,6 +25,7 @@ import { newId } from '../domain/ids.ts'
 import { createCipher } from '../storage/cipher.ts'
 import { createConfigCache } from '../storage/config-cache.ts'
 import { createOwnConfiguration } from '../storage/configuration.ts'
+import { createReadsOfPrimary } from '../storage/history/reads.ts'
 import { createMessageCache } from '../storage/messages.ts'
 import { createPool } from '../storage/pool.ts'
 import { createRevocations } from '../storage/revocations.ts'
@@ -136,6 +137,7 @@ async function measure(): Promise<void> {
     pool,
     cipher,
     log,
+    history: createReadsOfPrimary(pool),
     configCache: createConfigCache({ pool, cipher, log }),
     configuration: createOwnConfiguration(pool),
     revocations: createRevocations(pool),

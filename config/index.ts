@@ -10,7 +10,20 @@ import { autoscaleConfig, autoscaleProblems, autoscaleVariables, type AutoscaleC
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
 import { firstRegionOf, readRegions, REGION_VARIABLES, sharingProblems, type RegionsFile } from './regions.ts'
 import { shareVariables } from './shares.ts'
-import { flag, integer, list, nameServers, origins, ports, postgresUrls, secret, secrets, weaknessOf, webUrl } from './formats.ts'
+import {
+  flag,
+  integer,
+  list,
+  nameServers,
+  origins,
+  ports,
+  postgresUrls,
+  replicaUrls,
+  secret,
+  secrets,
+  weaknessOf,
+  webUrl,
+} from './formats.ts'
 import { TEMPORAL_VARIABLES, temporalAccess, temporalProblems, workerVersion, type TemporalAccess, type WorkerVersion } from './temporal.ts'
 
 /** A setting is missing or wrong. The message lists every problem, one a line, each naming its variable. */
@@ -86,6 +99,8 @@ const environment = z.object({
     .regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL')
     .optional(),
   CONFIG_DATABASE_URLS: postgresUrls,
+  DATABASE_REPLICA_URLS: replicaUrls,
+  TIDINGS_REPLICA_MAX_LAG_MS: integer(100, 600_000, 5000),
   TEMPORAL_ADDRESS: z
     .string()
     .regex(/^[^/\s]+:\d+$/, 'must be host:port')
@@ -180,6 +195,10 @@ export interface Config {
   readonly databaseUrl: string | undefined
   /** Members of the cluster that regions write configuration to; none: it is written to `databaseUrl`. */
   readonly configDatabaseUrls: readonly string[]
+  /** Standbys of `databaseUrl` that history may be read from; none: it is read where it is written. */
+  readonly databaseReplicaUrls: readonly string[]
+  /** How old what a replica has may be. */
+  readonly replicaMaxLagMs: number
   readonly temporalAddress: string | undefined
   readonly temporalNamespace: string
   /** Of the deployment that this process's workers belong to; the build is undefined where they have none. */
@@ -288,6 +307,8 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     redisUrl: value.TIDINGS_REDIS_URL,
     databaseUrl: value.DATABASE_URL,
     configDatabaseUrls: value.CONFIG_DATABASE_URLS,
+    databaseReplicaUrls: value.DATABASE_REPLICA_URLS,
+    replicaMaxLagMs: value.TIDINGS_REPLICA_MAX_LAG_MS,
     temporalAddress: value.TEMPORAL_ADDRESS,
     temporalNamespace: value.TEMPORAL_NAMESPACE ?? `tidings-${value.TIDINGS_REGION}`,
     deploymentName: value.TIDINGS_DEPLOYMENT_NAME,

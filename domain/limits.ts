@@ -111,6 +111,16 @@ export const LIMITS = {
   configClockStandsMs: 3000,
   /** How long a change that is written waits for this region's copy before it is answered all the same. */
   configCopyWaitMs: 2000,
+  /** How often read replicas are looked at, how long one look may take, and how long one that fails is left alone at most. */
+  replicaLookEveryMs: 1000,
+  replicaLookTimeoutMs: 2000,
+  replicaRestMaxMs: 15_000,
+  /** A statement at a replica; over it the primary is asked. */
+  replicaStatementMs: 5000,
+  /** How long a read waits for a replica to have what the process has just written; then it goes to the primary. */
+  replicaWaitMs: 50,
+  /** Applications whose last change a process remembers, each for as long as a replica may be behind. */
+  replicaWritesKept: 100_000,
   /** Levels of arrays and objects in a request's JSON. */
   jsonDepthMax: 64,
   requestHeadersMax: 100,

@@ -65,3 +65,35 @@ export async function readSlot(db: Queryable, name: string): Promise<{ active: b
   const { rows } = await db.query<{ active: boolean }>('SELECT active FROM pg_replication_slots WHERE slot_name = $1', [name])
   return rows[0]
 }
+
+/** How far a server has written its log, or a standby applied it. */
+export interface LogPosition {
+  /** Bytes; null where it is a standby and was asked as a primary, or the reverse. */
+  readonly position: number | null
+  /** Of the cluster: standbys have that of their primary. */
+  readonly system: string
+  /** Of a standby the one it receives; null where that is not known (it receives nothing, or its reader may not see it). */
+  readonly timeline: number | null
+}
+
+/** How far a primary has written its log. @throws where it is a standby */
+export async function readWrittenPosition(db: Queryable): Promise<LogPosition & { readonly position: number }> {
+  const { rows } = await db.query<{ position: number; system: string; timeline: string }>({
+    name: 'replication-written',
+    text: `SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::float8 AS position,
+      left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline, system_identifier::text AS system FROM pg_control_system()`,
+  })
+  const { position, system, timeline } = rows[0]!
+  return { position, system, timeline: Number.parseInt(timeline, 16) }
+}
+
+/** How far a standby has applied its primary's log. */
+export async function readAppliedPosition(db: Queryable): Promise<LogPosition> {
+  const { rows } = await db.query<LogPosition>({
+    name: 'replication-applied',
+    text: `SELECT CASE WHEN pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::float8 END AS position,
+      (SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming') AS timeline, system_identifier::text AS system
+      FROM pg_control_system()`,
+  })
+  return rows[0]!
+}

@@ -3,16 +3,19 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { ReadinessChecks } from '../api/dependencies.ts'
 import { createApiServer } from '../api/http-server.ts'
+import { notingWrites } from '../api/history.ts'
 import { createIntake } from '../api/intake.ts'
 import { createApi } from '../api/server.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { writeGapMs } from '../domain/linger.ts'
+import { createReadsOfPrimary } from '../storage/history/reads.ts'
 import type { MailboxWake } from '../storage/records.ts'
 import { renewEncryption } from '../storage/renew-encryption.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import type { Metrics } from './metrics.ts'
 import { createMailboxes } from './mailboxes.ts'
 import type { Parts } from './parts.ts'
+import { describeReplicas, startReplicas } from './replicas.ts'
 import type { Crowding } from '../domain/crowding.ts'
 import { createFindFanOut } from './find-fan-out.ts'
 import { startRegional } from './regional.ts'
@@ -40,6 +43,8 @@ export async function startApiServer(
   const mailboxes = createMailboxes({ ...parts, partitions: config.partitions, sweep: false })
   stack.push(() => mailboxes.stop())
   const wakeMailbox = (wake: MailboxWake) => mailboxes.wake(wake)
+  const replicas = startReplicas(parts, others.metrics, stack)
+  const history = replicas ?? createReadsOfPrimary(pool)
   const intake = createIntake({
     pool,
     messages,
@@ -56,15 +61,20 @@ export async function startApiServer(
     gapMs: () => writeGapMs(parts.utilisation()),
     weights: parts.config.priorityWeights,
   })
+  const noted = replicas === undefined ? intake : notingWrites(intake, replicas)
   const api = createApi({
     ...parts,
-    intake: others.metrics.accepting(others.tracing?.publishing(intake) ?? intake),
+    history,
+    intake: others.metrics.accepting(others.tracing?.publishing(noted) ?? noted),
     launchTask: createLaunchTask(parts),
     findFanOut: createFindFanOut(client),
     wakeMailbox,
     regional: startRegional(parts, stack),
     readiness: readinessOf(parts),
-    ...(parts.copy === undefined ? {} : { details: { configuration: describeCopy(parts.copy) } }),
+    details: {
+      ...(parts.copy === undefined ? {} : { configuration: describeCopy(parts.copy) }),
+      ...(replicas === undefined ? {} : describeReplicas(replicas)),
+    },
   })
   const server = createApiServer(api)
   if (config.metricsPort !== undefined) others.metrics.requests(server)

@@ -13,6 +13,7 @@ import type { OutgoingClient } from '../http/client.ts'
 import type { EndpointHealth } from '../storage/endpoint-health.ts'
 import type { EndpointStates } from '../storage/endpoint-states.ts'
 import type { Pool } from '../storage/pool.ts'
+import type { Replicas } from '../storage/replicas.ts'
 import { exposeAccepting, exposeRequests } from './metrics-api.ts'
 import { createAttemptMetrics } from './metrics-attempts.ts'
 import { createEndpointMetrics } from './metrics-endpoints.ts'
@@ -21,6 +22,7 @@ import { exposeDatabase, type StatementTimes } from './metrics-database.ts'
 import { exposeQueues } from './metrics-queues.ts'
 import { readCounter } from './metrics-read.ts'
 import { countHandedOver, exposeHandOvers } from './metrics-regions.ts'
+import { exposeReplicas } from './metrics-replicas.ts'
 import { exposeStandbys } from './metrics-standbys.ts'
 
 /** What this process measures of itself, for Prometheus. Labels name the few busiest endpoints: there may be a million. */
@@ -41,6 +43,8 @@ export interface Metrics {
   requests(server: Server): void
   /** Counts messages that were handed to other regions; undefined where there are none. */
   readonly handedOver: HandOverDependencies['onHandedOver']
+  /** Tells where history is read, and how far behind replicas are. */
+  replicas(replicas: Pick<Replicas, 'status' | 'counts'>): void
   /** Tells what waits in Postgres. */
   queues(): void
   /** The text that Prometheus reads. */
@@ -120,6 +124,7 @@ export function createMetrics(deps: MetricsDependencies): Metrics {
     accepting: (intake) => exposeAccepting(registry, intake),
     requests: (server) => exposeRequests(registry, server),
     handedOver: otherRegions.length === 0 ? undefined : countHandedOver(registry),
+    replicas: (replicas) => exposeReplicas(registry, replicas),
     queues() {
       exposeQueues(registry, { pool, log })
       if (standbys === true) exposeStandbys(registry, { pool, log })

@@ -1,11 +1,14 @@
 import { expungeAttempt, findAttempt, listAttempts, type Attempt, type AttemptFilter } from '../../storage/history/attempts.ts'
 import { findMessages } from '../../storage/history/messages.ts'
 import { listAttemptedMessages, listDestinations, type DestinationStatus } from '../../storage/history/destinations.ts'
+import { writing } from '../../storage/history/reads.ts'
+import type { Queryable } from '../../storage/pool.ts'
 import type { Application } from '../../storage/applications.ts'
 import { listHandings } from '../../storage/handed-over.ts'
 import { STATUS_SENDING } from '../../domain/outcome.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { notFound } from '../errors.ts'
+import { fromHistory } from '../history.ts'
 import {
   flag,
   history,
@@ -33,29 +36,28 @@ import {
 } from '../schemas/message.ts'
 import { applicationOf, attemptId, endpointOf, messageOf } from '../scope.ts'
 
-async function listBy(call: Call, application: Application, scope: Pick<AttemptFilter, 'messageId' | 'endpointId'>): Promise<Reply> {
-  const { deps, query } = call
+type Scope = Pick<AttemptFilter, 'messageId' | 'endpointId'>
+
+async function listBy({ deps, query }: Call, db: Queryable, application: Application, scope: Scope): Promise<Reply> {
   const { page, filter } = readHistory(query, 'atmpt', Date.now())
   const withContent = readFlag(query, 'with_content', true)
   const withMessage = readFlag(query, 'with_msg', false)
   const status = readChoice(query, 'status', STATUSES)
   const statusCodeClass = readChoice(query, 'status_code_class', STATUS_CODE_CLASSES)
-  const rows = await listAttempts(deps.pool, application.id, { ...filter, ...scope, status, statusCodeClass }, page)
-  const messages = withMessage
-    ? await findMessages(deps.pool, [...new Set(rows.rows.map((row) => row.messageId))])
-    : new Map<string, never>()
+  const rows = await listAttempts(db, application.id, { ...filter, ...scope, status, statusCodeClass }, page)
+  const messages = withMessage ? await findMessages(db, [...new Set(rows.rows.map((row) => row.messageId))]) : new Map<string, never>()
   const show = (row: Attempt) => {
     const message = messages.get(row.messageId)
     return { ...showAttempt(row, { withContent }), ...(message === undefined ? {} : { msg: showMessage(message) }) }
   }
-  const handedOver = scope.messageId === undefined ? undefined : await handedOverOf(deps, scope.messageId, scope.endpointId)
+  const handedOver = scope.messageId === undefined ? undefined : await handedOverOf(deps, db, scope.messageId, scope.endpointId)
   return { status: 200, json: { ...pageReply(rows, (row) => row.id, show), ...handedOver } }
 }
 
 /** Which of its deliveries other regions attempt. */
-async function handedOverOf({ config: { regions }, pool }: ApiDependencies, messageId: string, endpointId: string | undefined) {
+async function handedOverOf({ config: { regions } }: ApiDependencies, db: Queryable, messageId: string, endpointId: string | undefined) {
   if (regions === undefined) return undefined
-  const handings = await listHandings(pool, messageId)
+  const handings = await listHandings(db, messageId)
   const shown = handings.filter(({ endpointIds }) => endpointId === undefined || endpointIds.includes(endpointId))
   return shown.length === 0 ? undefined : { handedOver: shown.map((one) => showHanding(one, regions)) }
 }
@@ -63,31 +65,37 @@ async function handedOverOf({ config: { regions }, pool }: ApiDependencies, mess
 async function byEndpoint(call: Call): Promise<Reply> {
   const application = await applicationOf(call.deps.pool, call.caller, call.path['app_id'])
   const endpoint = await endpointOf(call.deps.pool, application, call.path['endpoint_id'])
-  return listBy(call, application, { endpointId: endpoint.id })
+  return fromHistory(call, application, (db) => listBy(call, db, application, { endpointId: endpoint.id }))
 }
 
 async function byMessage(call: Call): Promise<Reply> {
   const { deps, caller, path, query } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const message = await messageOf(deps.pool, application, path['msg_id'])
   const endpointName = path['endpoint_id'] ?? query.get('endpoint_id') ?? undefined
-  if (endpointName === undefined) return listBy(call, application, { messageId: message.id })
-  const endpoint = await endpointOf(deps.pool, application, endpointName)
-  return listBy(call, application, { messageId: message.id, endpointId: endpoint.id })
+  const endpointId = endpointName === undefined ? undefined : (await endpointOf(deps.pool, application, endpointName)).id
+  return fromHistory(call, application, async (db) => {
+    const message = await messageOf(db, application, path['msg_id'])
+    return listBy(call, db, application, { messageId: message.id, endpointId })
+  })
 }
 
-async function get({ deps, caller, path }: Call): Promise<Reply> {
+async function get(call: Call): Promise<Reply> {
+  const { deps, caller, path } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const message = await messageOf(deps.pool, application, path['msg_id'])
-  const attempt = await findAttempt(deps.pool, message.id, attemptId(path['attempt_id']))
-  if (attempt === undefined) throw notFound()
+  const attempt = await fromHistory(call, application, async (db) => {
+    const message = await messageOf(db, application, path['msg_id'])
+    const found = await findAttempt(db, message.id, attemptId(path['attempt_id']))
+    if (found === undefined) throw notFound()
+    return found
+  })
   return { status: 200, json: showAttempt(attempt) }
 }
 
 async function expunge({ deps, caller, path }: Call): Promise<Reply> {
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const message = await messageOf(deps.pool, application, path['msg_id'])
-  if (!(await expungeAttempt(deps.pool, message.id, attemptId(path['attempt_id'])))) throw notFound()
+  const id = attemptId(path['attempt_id'])
+  if (!(await writing(deps.history, application.id, () => expungeAttempt(deps.pool, message.id, id)))) throw notFound()
   return { status: 204 }
 }
 
@@ -98,13 +106,16 @@ function readKeep(query: URLSearchParams): DestinationStatus | undefined {
   return status === STATUS_SENDING ? { waiting: true } : { status }
 }
 
-async function attemptedMessages({ deps, caller, path, query }: Call): Promise<Reply> {
+async function attemptedMessages(call: Call): Promise<Reply> {
+  const { deps, caller, path, query } = call
   const { page, filter } = readHistory(query, 'msg', Date.now())
   const withPayload = readFlag(query, 'with_content', true)
   const keep = readKeep(query)
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
-  const rows = await listAttemptedMessages(deps.pool, application.id, { ...filter, endpointId: endpoint.id, keep }, page, { withPayload })
+  const rows = await fromHistory(call, application, (db) =>
+    listAttemptedMessages(db, application.id, { ...filter, endpointId: endpoint.id, keep }, page, { withPayload }),
+  )
   return {
     status: 200,
     json: pageReply(
@@ -115,11 +126,14 @@ async function attemptedMessages({ deps, caller, path, query }: Call): Promise<R
   }
 }
 
-async function destinations({ deps, caller, path, query }: Call): Promise<Reply> {
+async function destinations(call: Call): Promise<Reply> {
+  const { deps, caller, path, query } = call
   const page = readPage(query, { order: 'ascending', isCursor: cursorOf('ep') })
   const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const message = await messageOf(deps.pool, application, path['msg_id'])
-  const rows = await listDestinations(deps.pool, message.id, page)
+  const rows = await fromHistory(call, application, async (db) => {
+    const message = await messageOf(db, application, path['msg_id'])
+    return listDestinations(db, message.id, page)
+  })
   return {
     status: 200,
     json: pageReply(

@@ -1,6 +1,8 @@
 import { isId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { deadLetterCursor, listDeadLetters, readClock, redriveDeadLetters, type Redrive } from '../../storage/history/dead-letters.ts'
+import { writing } from '../../storage/history/reads.ts'
+import { fromHistory } from '../history.ts'
 import { idOrUid, idsOf, orderedPage } from '../parameters.ts'
 import { pageReply, readPage } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
@@ -13,12 +15,13 @@ function isCursor(text: string): boolean {
   return rest.length === 0 && isId('msg', message) && isId('ep', endpoint)
 }
 
-async function list({ deps, caller, path, query }: Call): Promise<Reply> {
+async function list(call: Call): Promise<Reply> {
+  const { deps, caller, path, query } = call
   const page = readPage(query, { order: 'descending', orderable: true, isCursor })
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const endpointName = query.get('endpoint_id')
   const endpointId = endpointName === null ? undefined : (await endpointOf(deps.pool, application, endpointName)).id
-  const rows = await listDeadLetters(deps.pool, application.id, { endpointId }, page)
+  const rows = await fromHistory(call, application, (db) => listDeadLetters(db, application.id, { endpointId }, page))
   return { status: 200, json: pageReply(rows, deadLetterCursor, showDeadLetter) }
 }
 
@@ -36,7 +39,7 @@ async function redrive(call: Call<typeof redriveIn>): Promise<Reply> {
   }
   let redriven = 0
   while (redriven < LIMITS.redriveMaxPerRequest) {
-    const batch = await redriveDeadLetters(deps.pool, wanted, LIMITS.redriveBatch)
+    const batch = await writing(deps.history, application.id, () => redriveDeadLetters(deps.pool, wanted, LIMITS.redriveBatch))
     redriven += batch
     if (batch < LIMITS.redriveBatch) return { status: 202, json: { redriven, done: true } }
   }

@@ -1,6 +1,9 @@
 import { mailboxWorkflowId, workflowIdOfGroup } from '../../domain/names.ts'
 import { expungeMessage, findCarrierOfMessage, listMessages } from '../../storage/history/messages.ts'
+import { writing } from '../../storage/history/reads.ts'
+import type { Queryable } from '../../storage/pool.ts'
 import type { ApiDependencies } from '../dependencies.ts'
+import { fromHistory } from '../history.ts'
 import { flag, history } from '../parameters.ts'
 import { pageReply, readFlag, readHistory } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
@@ -9,32 +12,36 @@ import { applicationOf, messageOf } from '../scope.ts'
 import { publishing } from './publish.ts'
 
 /** The workflow that carries the message: Postgres knows once anything was recorded, until then Temporal is asked. */
-async function workflowIdOf(deps: ApiDependencies, messageId: string): Promise<string | undefined> {
-  const carrier = await findCarrierOfMessage(deps.pool, messageId)
+async function workflowIdOf(deps: ApiDependencies, db: Queryable, messageId: string): Promise<string | undefined> {
+  const carrier = await findCarrierOfMessage(db, messageId)
   if (carrier === undefined) return deps.findFanOut(messageId)
   return 'groupId' in carrier ? workflowIdOfGroup(carrier.groupId) : mailboxWorkflowId(carrier.mailboxOf)
 }
 
-async function list({ deps, caller, path, query }: Call): Promise<Reply> {
+async function list(call: Call): Promise<Reply> {
+  const { deps, caller, path, query } = call
   const { page, filter } = readHistory(query, 'msg', Date.now())
   const withPayload = readFlag(query, 'with_content', true)
   const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const rows = await listMessages(deps.pool, application.id, filter, page, { withPayload })
+  const rows = await fromHistory(call, application, (db) => listMessages(db, application.id, filter, page, { withPayload }))
   return { status: 200, json: pageReply(rows, (row) => row.id, showMessage) }
 }
 
-async function get({ deps, caller, path, query }: Call): Promise<Reply> {
+async function get(call: Call): Promise<Reply> {
+  const { deps, caller, path, query } = call
   const withPayload = readFlag(query, 'with_content', true)
   const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const message = await messageOf(deps.pool, application, path['msg_id'], { withPayload })
-  const workflowId = await workflowIdOf(deps, message.id)
-  return { status: 200, json: { ...showMessage(message), ...(workflowId === undefined ? {} : { workflowId }) } }
+  return fromHistory(call, application, async (db) => {
+    const message = await messageOf(db, application, path['msg_id'], { withPayload })
+    const workflowId = await workflowIdOf(deps, db, message.id)
+    return { status: 200, json: { ...showMessage(message), ...(workflowId === undefined ? {} : { workflowId }) } }
+  })
 }
 
 async function expunge({ deps, caller, path }: Call): Promise<Reply> {
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const message = await messageOf(deps.pool, application, path['msg_id'])
-  await expungeMessage(deps.pool, message.id)
+  await writing(deps.history, application.id, () => expungeMessage(deps.pool, message.id))
   return { status: 204 }
 }
 

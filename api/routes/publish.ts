@@ -14,6 +14,7 @@ import { isCloudEvent, readCloudEvent, type PublishedCloudEvent } from '../cloud
 import type { ApiDependencies } from '../dependencies.ts'
 import { ElsewhereError } from '../elsewhere.ts'
 import { notFound } from '../errors.ts'
+import { tellPosition } from '../history.ts'
 import { idempotencyKeyOf, type Idempotency } from '../idempotency.ts'
 import { flag } from '../parameters.ts'
 import { readFlag } from '../query.ts'
@@ -54,9 +55,10 @@ export function createPublish(deps: ApiDependencies, { authenticate, idempotency
     const body = readBody(request)
     const publish = () => publishOne(parts, { caller, request, body }, { withContent, idempotencyKey })
     try {
-      if (idempotencyKey === undefined) return sendText(response, 202, await publish())
       const show = (first: StoredMessage) => messageJson(first, withContent ? payloadJson(first.payload) : '{}')
-      sendText(response, 202, await idempotency.publishOnce(idempotencyKey, publish, show))
+      const answer = idempotencyKey === undefined ? await publish() : await idempotency.publishOnce(idempotencyKey, publish, show)
+      if (deps.history.position !== undefined) await tellPosition(deps.history, request, response)
+      sendText(response, 202, answer)
     } catch (error) {
       if (!(error instanceof ElsewhereError) || residency === undefined) throw error
       await residency.passOn(request, response, error.zones, await body)

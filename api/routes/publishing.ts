@@ -5,6 +5,7 @@ import { subscribes } from '../../domain/routing.ts'
 import { findApplicationIds } from '../../storage/applications.ts'
 import { insertBroadcast } from '../../storage/broadcast.ts'
 import { cancelMessages, type CancelRequest } from '../../storage/cancelling.ts'
+import { writing } from '../../storage/history/reads.ts'
 import { ApiError, notFound, ruleError } from '../errors.ts'
 import { parseKeepingNumbers } from '../json.ts'
 import { flag } from '../parameters.ts'
@@ -70,7 +71,7 @@ async function cancel(call: Call<typeof cancelIn>): Promise<Reply> {
     ? { messageIds: msgIds.filter((id) => !id.includes('\0')) }
     : { eventTypes: eventTypes ?? undefined, channel: channel ?? undefined, beforeId: bound(before), afterId: bound(after) }
   const limit = LIMITS.cancelMaxPerRequest
-  const cancelled = await cancelMessages(deps.pool, application.id, request, limit)
+  const cancelled = await writing(deps.history, application.id, () => cancelMessages(deps.pool, application.id, request, limit))
   const found = new Set(cancelled.map((one) => one.messageId))
   const absent = [...new Set(msgIds ?? [])].filter((id) => !found.has(id))
   const data = [

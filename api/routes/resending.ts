@@ -5,6 +5,7 @@ import { findEventType } from '../../storage/event-types.ts'
 import { countAttempts } from '../../storage/history/attempts.ts'
 import { hasPayload, insertUnroutedMessage } from '../../storage/history/messages.ts'
 import { ApiError, notFound } from '../errors.ts'
+import { fromHistory } from '../history.ts'
 import { moment } from '../parameters.ts'
 import { readTime } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
@@ -33,14 +34,17 @@ async function resend({ deps, caller, path }: Call): Promise<Reply> {
 }
 
 // Attempts are counted as they are stored: what is pending or on its way has none yet.
-async function stats({ deps, caller, path, query }: Call): Promise<Reply> {
+async function stats(call: Call): Promise<Reply> {
+  const { deps, caller, path, query } = call
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
   const untilMs = readTime(query, 'until') ?? Date.now()
   const sinceMs = readTime(query, 'since') ?? untilMs - 28 * DAY_MS
   if (sinceMs > untilMs) throw new ApiError('invalid_range', 'until must be after since')
   if (untilMs - sinceMs > LIMITS.statsMaxMs) throw new ApiError('invalid_range', 'Statistics reach over at most 28 days')
-  const counts = await countAttempts(deps.pool, endpoint.id, lowestIdAt('atmpt', sinceMs), lowestIdAt('atmpt', untilMs + 4))
+  const counts = await fromHistory(call, application, (db) =>
+    countAttempts(db, endpoint.id, lowestIdAt('atmpt', sinceMs), lowestIdAt('atmpt', untilMs + 4)),
+  )
   return {
     status: 200,
     json: { success: counts.get(STATUS_SUCCESS) ?? 0, fail: counts.get(STATUS_FAIL) ?? 0, pending: 0, sending: 0, canceled: 0 },

@@ -15,6 +15,7 @@ import type { TaskRequest } from '../../storage/background-tasks.ts'
 import { createCipher } from '../../storage/cipher.ts'
 import { createConfigCache } from '../../storage/config-cache.ts'
 import { createOwnConfiguration } from '../../storage/configuration.ts'
+import { createReadsOfPrimary } from '../../storage/history/reads.ts'
 import { createMessageCache } from '../../storage/messages.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
 import { createRevocations } from '../../storage/revocations.ts'
@@ -87,6 +88,7 @@ export async function startApi(changes: Partial<Config> = {}): Promise<Harness> 
   const app = createApi({
     config,
     pool,
+    history: createReadsOfPrimary(pool),
     cipher,
     configCache: createConfigCache({ pool, cipher, log }),
     configuration: createOwnConfiguration(pool),

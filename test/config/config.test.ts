@@ -90,6 +90,17 @@ test('ports, name servers, proxy, public URL and origins are read, or named wher
   }
 })
 
+test('replicas are told apart by host and port, and may have a role of their own', () => {
+  const urls = ['postgres://reader:a@one:5432/tidings', 'postgresql://other@two/tidings?sslmode=require']
+  const { databaseReplicaUrls, replicaMaxLagMs } = readConfig({ DATABASE_REPLICA_URLS: urls.join(', ') })
+  assert.deepEqual([databaseReplicaUrls, replicaMaxLagMs], [urls, 5000])
+  assert.deepEqual(readConfig({ DATABASE_REPLICA_URLS: '' }).databaseReplicaUrls, [])
+  for (const wrong of ['http://one', `${urls[0]},postgres://b@one:5432/other`, 'one:5432']) {
+    assert.match(problemsOf({ DATABASE_REPLICA_URLS: wrong }).join(), /^DATABASE_REPLICA_URLS: takes/, wrong)
+  }
+  assert.match(problemsOf({ TIDINGS_REPLICA_MAX_LAG_MS: '50' }).join(), /^TIDINGS_REPLICA_MAX_LAG_MS/)
+})
+
 test('members of a configuration cluster differ in host and port alone', () => {
   const member = (host: string, rest = '') => `postgres://tidings:secret@${host}/configuration${rest}`
   const urls = [member('one:5432'), member('two:5433')]

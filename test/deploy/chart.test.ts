@@ -21,7 +21,7 @@ import {
 } from './chart.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
-const SECRETS = /SECRET|ENCRYPTION_KEY|API_KEY|DATABASE_URL|REDIS_URL|EGRESS_PROXY/
+const SECRETS = /SECRET|ENCRYPTION_KEY|API_KEY|DATABASE_(REPLICA_)?URL|REDIS_URL|EGRESS_PROXY/
 /** Of `npm start`, which no container runs. */
 const EMBEDDED = [
   'TIDINGS_CACHE_DIR',
@@ -147,7 +147,7 @@ for (const set of VALUE_SETS) {
 }
 
 const exampleOf = (variable: string): string =>
-  /DATABASE_URL/.test(variable)
+  /DATABASE_(REPLICA_)?URL/.test(variable)
     ? 'postgres://tidings:secret@postgres/tidings'
     : variable === 'TIDINGS_REDIS_URL'
       ? 'redis://valkey:6379'
