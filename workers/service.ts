@@ -25,6 +25,7 @@ import { createStatementTimes } from './metrics-database.ts'
 import { serveMetrics } from './metrics-server.ts'
 import { connectParts, type Parts } from './parts.ts'
 import { createProcessHealth, type ProcessHealth } from './process-health.ts'
+import { startRollups } from './rollups.ts'
 import { createSchedule } from './schedule.ts'
 import { followConfiguration, type ConfigurationFollower } from './shared-configuration.ts'
 import { createStack, type Stack } from './stack.ts'
@@ -194,6 +195,8 @@ async function warmCache({ configCache, log }: Parts): Promise<void> {
 function startTasks(parts: Parts, stack: Stack): void {
   const sweep = startTaskSweep(parts)
   stack.push(() => sweep.stop())
+  const rollups = startRollups(parts)
+  stack.push(() => rollups.stop())
 }
 
 interface Listening {
