@@ -31,6 +31,7 @@ import { createPublish } from './routes/publish.ts'
 import { publishingRoutes } from './routes/publishing.ts'
 import { replayRoutes } from './routes/replays.ts'
 import { resendingRoutes } from './routes/resending.ts'
+import { statisticsRoutes } from './routes/statistics.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { createRoutes, type RouteTable } from './routing.ts'
 
@@ -47,6 +48,7 @@ export const ROUTES: RouteTable = {
   ...messageRoutes,
   ...attemptRoutes,
   ...resendingRoutes,
+  ...statisticsRoutes,
   ...replayRoutes,
   ...backgroundTaskRoutes,
   ...operationalEndpointRoutes,

@@ -12,6 +12,7 @@ const COMMANDS = {
   versions: ['cli/versions.ts', 'versions of workers: which is current, which is drained'],
   plan: ['cli/plan.ts', 'what a load needs and costs'],
   advise: ['cli/advise.ts', 'what recorded use would save'],
+  rollups: ['cli/rollups.ts', 'how far statistics are rolled up; counts some minutes anew'],
   token: ['cli/token.ts', 'prints a token for the API'],
   reconcile: ['cli/reconcile.ts', 'starts what is undelivered and has no workflow, after a failover'],
   region: ['cli/region.ts', 'add, status, failover, failback: regions, their standbys, and what a lost one had not replicated'],

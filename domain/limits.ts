@@ -82,6 +82,22 @@ export const LIMITS = {
   /** How far back a recovery (14 days) and statistics (28 days) may reach, each with 5 minutes of clock difference. */
   recoverMaxMs: 1_209_600_000 + 300_000,
   statsMaxMs: 2_419_200_000 + 300_000,
+  /** Points of one history of statistics. */
+  statsPointsMax: 1500,
+  /** How often a dispatcher looks whether a minute is to be rolled up, and how long after its end it is. */
+  rollupEveryMs: 10_000,
+  rollupSettleMs: 5000,
+  /** Minutes that are over at least so long are not computed anew, unless an attempt is recorded of them when it is this old. */
+  rollupWindowMs: 180_000,
+  rollupLateMs: 90_000,
+  /** Minutes that one turn computes; after a pause there are more turns. */
+  rollupTurnMinutes: 60,
+  /** How long one statement of a turn may take, and how long a process that stands still keeps others from theirs. */
+  rollupStatementMs: 600_000,
+  rollupStandstillMs: 60_000,
+  rollupMinutesKeptDays: 7,
+  rollupHoursKeptDays: 90,
+  rollupDaysKeptDays: 400,
   /** Dead letters that one request puts back, and how many of them at a time. */
   redriveMaxPerRequest: 10_000,
   redriveBatch: 500,

@@ -4,6 +4,7 @@ import { advanceTask } from './background-tasks.ts'
 import { ERASED_CHANNEL } from './config-changes.ts'
 import { createOwnConfiguration, type Configuration, type ConfigurationPlace } from './configuration.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
+import { ROLLUP_TABLES } from './rollup-partitions.ts'
 
 export interface ErasureInput {
   readonly applicationId: string
@@ -96,6 +97,7 @@ async function eraseRest(client: Queryable, taskId: string, appId: string, confi
   await removed('DELETE FROM message_event_id WHERE app_id = $1', appId)
   await removed(`DELETE FROM mailbox WHERE ${OF_ENDPOINTS}`, appId, taskId)
   await removed(`DELETE FROM batch_in_flight WHERE ${OF_ENDPOINTS}`, appId, taskId)
+  await eraseRollups(client, taskId, appId)
   await removed('DELETE FROM replay_page WHERE task_id IN (SELECT id FROM background_task WHERE app_id = $1)', appId)
   await removed('DELETE FROM idempotency_key k USING erased_message e WHERE k.message_id = e.id')
   // By fan-outs that had the message in memory.
@@ -103,6 +105,21 @@ async function eraseRest(client: Queryable, taskId: string, appId: string, confi
   const endpoints = configuration.shared ? await eraseShared(configuration, appId) : await eraseEndpoints(client, taskId, appId)
   if (!configuration.shared) await removed('DELETE FROM application WHERE id = $1', appId)
   return { messages: 0, attempts: 0, deliveries, endpoints }
+}
+
+/**
+ * Attempts are gone by now: what rolls them up after this finds none, and what does so now is waited for. Of one that was recorded
+ * after an earlier pass the last pass removes the rest.
+ */
+async function eraseRollups(client: Queryable, taskId: string, appId: string): Promise<void> {
+  await client.query('SELECT FROM rollup_progress FOR UPDATE')
+  for (const { table } of Object.values(ROLLUP_TABLES)) {
+    await client.query(
+      `DELETE FROM ${table} WHERE of_id IN (SELECT $1 UNION SELECT id FROM endpoint WHERE app_id = $1
+        UNION SELECT jsonb_array_elements_text(input -> 'endpointIds') FROM background_task WHERE id = $2)`,
+      [appId, taskId],
+    )
+  }
 }
 
 /** Endpoints with their secrets; the task remembers their ids. */

@@ -3,6 +3,7 @@ import { createGroupCommit, createLine } from './group-commit.ts'
 import { storeOperationalEvents, type OperationalEvents } from './operational-events.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 import type { MailboxWake, Record } from './records.ts'
+import { markLateRecords } from './rollup-late.ts'
 
 /** Writes what deliveries did, in groups. A call resolves after its row is committed. */
 export interface Recorder {
@@ -34,6 +35,7 @@ export function createRecorder(deps: RecorderDependencies): Recorder {
       const records = items.filter((item): item is Record => !('flush' in item))
       // A copy: what is added while the write is under way is not in it.
       const groups = [...groupsDone]
+      await markLateRecords(deps.pool, records)
       const events = (await deps.operational?.of(records)) ?? []
       const wakes =
         events.length === 0

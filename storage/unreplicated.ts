@@ -86,6 +86,9 @@ WITH ids AS (
 ), attempts AS (
   INSERT INTO attempt SELECT a.* FROM jsonb_populate_recordset(NULL::attempt, $2::jsonb) a JOIN messages m ON m.id = a.message_id
   ON CONFLICT DO NOTHING
+), late AS (
+  INSERT INTO rollup_late (minute)
+  SELECT DISTINCT date_trunc('minute', a.created_at) FROM jsonb_populate_recordset(NULL::attempt, $2::jsonb) a JOIN messages m ON m.id = a.message_id
 ), old AS (
   SELECT d.* FROM jsonb_populate_recordset(NULL::delivery, $3::jsonb) d JOIN messages m ON m.id = d.message_id
 ), deliveries AS (

@@ -1,7 +1,9 @@
-import { lowestIdAt } from '../domain/ids.ts'
 import type { EndpointUse } from '../domain/endpoint-advice.ts'
+import { LATENCY_BOUNDS_MS, percentileMs } from '../domain/health.ts'
 import type { HourOfUse } from '../domain/right-sizing.ts'
+import { cut } from '../domain/rollups.ts'
 import type { Queryable } from './pool.ts'
+import { readRolledUp, rollupsOf, spansOf } from './statistics.ts'
 
 /** A pool of workers as the autoscaler's samples have it. */
 export interface PoolUse {
@@ -47,76 +49,53 @@ export async function readPoolUse(db: Queryable, since: Date): Promise<PoolUse[]
   })
 }
 
-/** How much of the attempts is looked at. */
-export interface AttemptSampling {
-  /** The time since then is cut into so many parts; of each the first attempts are read. */
-  readonly slices: number
-  readonly attemptsPerSlice: number
-  /** Endpoints that are told of, those with the most attempts. */
-  readonly endpoints: number
-}
-
-export const ATTEMPT_SAMPLING: AttemptSampling = { slices: 100, attemptsPerSlice: 1000, endpoints: 500 }
-
 interface EndpointRow {
   endpoint_id: string
   app_id: string
   attempts: number
-  per_s: number
-  mean_ms: number
-  p95_ms: number
+  duration_ms: number
+  durations: number[]
   slow: boolean
   queued: boolean
 }
 
-/** Of fewer messages than that, each with many deliveries, the time between them says nothing: they count for a second at least. */
-const MESSAGES_THAT_TIME = 10
+/** Endpoints that are told of, those with the most attempts. */
+const ENDPOINTS_TOLD = 500
+const CLASSES = Array.from({ length: LATENCY_BOUNDS_MS.length + 1 }, (_, i) => `sum(durations[${i + 1}])`).join(', ')
 
 /**
- * How endpoints were used between two times, from samples of the attempts: reads at most `slices × attemptsPerSlice` rows, each
- * slice a range of the primary key (ids begin with their time). A slice that is full counts for as long as its rows took.
+ * How endpoints were used between two times, from rollups: whole minutes, of which some are left out at the end, as they are not
+ * rolled up yet. Rates are of the time that is. A p95 is as exact as the classes that times are counted in.
  */
 export async function readEndpointUse(
   db: Queryable,
   { since, until }: { readonly since: Date; readonly until: Date },
-  { slices, attemptsPerSlice, endpoints }: AttemptSampling = ATTEMPT_SAMPLING,
+  { endpoints = ENDPOINTS_TOLD, nowMs = Date.now() }: { readonly endpoints?: number; readonly nowMs?: number } = {},
 ): Promise<EndpointUse[]> {
-  const stepMs = (until.getTime() - since.getTime()) / slices
-  const bounds = Array.from({ length: slices + 1 }, (_, i) => since.getTime() + i * stepMs)
-  const ids = bounds.map((ms) => lowestIdAt('msg', ms))
+  const rolledUp = await readRolledUp(db)
+  const fromMs = Math.max(since.getTime(), rolledUp.beginsMs)
+  const untilMs = Math.min(until.getTime(), rolledUp.throughMs)
+  if (fromMs >= untilMs) return []
   const { rows } = await db.query<EndpointRow>({
-    text: `WITH slice AS (
-        SELECT n, low, high FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS given (low, high, n)
-      ), sampled AS MATERIALIZED (
-        SELECT slice.n, a.endpoint_id, a.app_id, a.duration_ms, a.message_id
-        FROM slice CROSS JOIN LATERAL (
-          SELECT endpoint_id, app_id, duration_ms, message_id FROM attempt
-          WHERE message_id >= slice.low AND message_id < slice.high ORDER BY message_id, id LIMIT $3
-        ) a
-      ), full_until AS (
-        SELECT n, max(message_id) AS last, count(DISTINCT message_id) AS messages FROM sampled GROUP BY n HAVING count(*) >= $3
-      ), covered AS (
-        SELECT slice.n, CASE WHEN m.created_at IS NULL THEN $4::float8
-          ELSE greatest(CASE WHEN f.messages >= ${MESSAGES_THAT_TIME} THEN 0.001 ELSE 1 END, extract(epoch FROM m.created_at) - $5::float8 - (slice.n - 1) * $4::float8) END AS seconds
-        FROM slice LEFT JOIN full_until f USING (n) LEFT JOIN message m ON m.id = f.last
-      ), used AS (
-        SELECT endpoint_id, min(app_id) AS app_id, count(*)::int AS attempts, sum(1 / c.seconds) / $6::float8 AS per_s,
-          avg(duration_ms)::float8 AS mean_ms, percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ms)::float8 AS p95_ms
-        FROM sampled JOIN covered c USING (n) GROUP BY endpoint_id ORDER BY per_s DESC LIMIT $7
+    text: `WITH used AS (
+        SELECT of_id AS endpoint_id, sum(attempts) AS attempts, sum(duration_ms) AS duration_ms, ARRAY[${CLASSES}] AS durations
+        FROM (${rollupsOf(2, 'r.of_id, r.attempts, r.duration_ms, r.durations::bigint[] AS durations', `r.of_id >= 'ep_' AND r.of_id < 'ep\`'`)}) rollup
+        GROUP BY of_id HAVING sum(attempts) > 0
       )
-      SELECT used.*, state.slow_since IS NOT NULL AS slow, e.batching IS NOT NULL OR e.ordering <> 'none' AS queued
+      SELECT endpoint_id, e.app_id, attempts::float8, duration_ms::float8, durations::float8[],
+        state.slow_since IS NOT NULL AS slow, e.batching IS NOT NULL OR e.ordering <> 'none' AS queued
       FROM used JOIN endpoint e ON e.id = used.endpoint_id AND e.deleted_at IS NULL
-      LEFT JOIN endpoint_state state ON state.endpoint_id = e.id
-      ORDER BY used.per_s DESC`,
-    values: [ids.slice(0, -1), ids.slice(1), attemptsPerSlice, stepMs / 1000, since.getTime() / 1000, slices, endpoints],
+      LEFT JOIN endpoint_state state USING (endpoint_id)
+      ORDER BY used.attempts DESC LIMIT $1`,
+    values: [endpoints, ...spansOf(cut({ fromMs, untilMs }, rolledUp, 'day', nowMs))],
   })
-  return rows.map((row) => ({
+  return rows.map(({ attempts, ...row }) => ({
     endpointId: row.endpoint_id,
     appId: row.app_id,
-    attempts: row.attempts,
-    perS: row.per_s,
-    meanMs: row.mean_ms,
-    p95Ms: row.p95_ms,
+    attempts,
+    perS: (attempts * 1000) / (untilMs - fromMs),
+    meanMs: row.duration_ms / attempts,
+    p95Ms: percentileMs(row.durations, 0.95) ?? 0,
     slow: row.slow,
     queued: row.queued,
   }))

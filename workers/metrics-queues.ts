@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import { LIMITS } from '../domain/limits.ts'
 import type { Pool } from '../storage/pool.ts'
 import { readQueueDepth } from '../storage/queue-depth.ts'
+import { readProgress } from '../storage/rollups.ts'
 import { readGauge } from './metrics-read.ts'
 
 /** What waits in Postgres, which every dispatcher sees alike: take one, not the sum. */
@@ -30,6 +31,12 @@ export function exposeQueues(registry: Registry, { pool, log }: { pool: Pool; lo
   readGauge(registry, { name: 'tidings_dead_letters', help: deadText }, async (add) => {
     const now = await depth()
     if (now !== undefined) add({}, now.deadLetters)
+  })
+  const progress = createDepthReader(() => readProgress(pool), log)
+  const rollupText = 'How long ago the last minute ended that statistics have; up to 75 is usual'
+  readGauge(registry, { name: 'tidings_rollup_lag_seconds', help: rollupText }, async (add) => {
+    const now = await progress()
+    if (now !== undefined) add({}, Math.max(0, (Date.now() - now.throughMs) / 1000))
   })
 }
 

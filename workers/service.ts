@@ -26,6 +26,7 @@ import { serveMetrics } from './metrics-server.ts'
 import { connectParts, type Parts } from './parts.ts'
 import { createProcessHealth, type ProcessHealth } from './process-health.ts'
 import { keepRetentionSchedule } from './retention.ts'
+import { startRollups } from './rollups.ts'
 import { createSchedule } from './schedule.ts'
 import { followConfiguration, type ConfigurationFollower } from './shared-configuration.ts'
 import { createStack, type Stack } from './stack.ts'
@@ -194,7 +195,7 @@ async function warmCache({ configCache, log }: Parts): Promise<void> {
 
 /** What is to be done now and then, whoever asks for nothing. */
 function startUpkeep(parts: Parts, stack: Stack): void {
-  for (const upkeep of [startTaskSweep(parts), keepRetentionSchedule(parts)]) stack.push(() => upkeep.stop())
+  for (const upkeep of [startTaskSweep(parts), keepRetentionSchedule(parts), startRollups(parts)]) stack.push(() => upkeep.stop())
 }
 
 interface Listening {

@@ -1,16 +1,11 @@
-import { newId, lowestIdAt } from '../../domain/ids.ts'
+import { newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
-import { STATUS_FAIL, STATUS_SUCCESS, TRIGGER_MANUAL, TRIGGER_SCHEDULED } from '../../domain/outcome.ts'
+import { TRIGGER_MANUAL, TRIGGER_SCHEDULED } from '../../domain/outcome.ts'
 import { findEventType } from '../../storage/event-types.ts'
-import { countAttempts } from '../../storage/history/attempts.ts'
 import { hasPayload, insertUnroutedMessage } from '../../storage/history/messages.ts'
 import { ApiError, notFound } from '../errors.ts'
-import { fromHistory } from '../history.ts'
-import { moment } from '../parameters.ts'
-import { readTime } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { eventExampleIn } from '../schemas/event-type.ts'
-import { endpointStats } from '../schemas/endpoint.ts'
 import { exampleOf } from '../schemas/example.ts'
 import { messageOut, showMessage } from '../schemas/message.ts'
 import { emptyResponse } from '../schemas/replies.ts'
@@ -31,24 +26,6 @@ async function resend({ deps, caller, path }: Call): Promise<Reply> {
     ])
   }
   return { status: 202, json: {} }
-}
-
-// Attempts are counted as they are stored: what is pending or on its way has none yet.
-async function stats(call: Call): Promise<Reply> {
-  const { deps, caller, path, query } = call
-  const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const endpoint = await endpointOf(deps.pool, application, path['endpoint_id'])
-  const untilMs = readTime(query, 'until') ?? Date.now()
-  const sinceMs = readTime(query, 'since') ?? untilMs - 28 * DAY_MS
-  if (sinceMs > untilMs) throw new ApiError('invalid_range', 'until must be after since')
-  if (untilMs - sinceMs > LIMITS.statsMaxMs) throw new ApiError('invalid_range', 'Statistics reach over at most 28 days')
-  const counts = await fromHistory(call, application, (db) =>
-    countAttempts(db, endpoint.id, lowestIdAt('atmpt', sinceMs), lowestIdAt('atmpt', untilMs + 4)),
-  )
-  return {
-    status: 200,
-    json: { success: counts.get(STATUS_SUCCESS) ?? 0, fail: counts.get(STATUS_FAIL) ?? 0, pending: 0, sending: 0, canceled: 0 },
-  }
 }
 
 /**
@@ -83,21 +60,6 @@ export const resendingRoutes: RouteTable = {
       replies: { 202: emptyResponse },
       access: 'application',
       handle: resend,
-    },
-  },
-  '/app/{app_id}/endpoint/{endpoint_id}/stats': {
-    get: {
-      operationId: 'v1.endpoint.get-stats',
-      summary: 'Endpoint Stats',
-      tag: 'Endpoint',
-      description: 'Counts of attempts by status over 28 days at most.',
-      query: {
-        since: moment('Filter the range to data starting from this date'),
-        until: moment('Filter the range to data ending by this date'),
-      },
-      replies: { 200: endpointStats },
-      access: 'application',
-      handle: stats,
     },
   },
   '/app/{app_id}/endpoint/{endpoint_id}/send-example': {

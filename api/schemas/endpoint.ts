@@ -169,11 +169,6 @@ export const endpointOut = z
   .meta({ id: 'EndpointOut' })
 export const endpointList = listOf('EndpointOut', endpointOut)
 
-const count = shownInteger('int64')
-export const endpointStats = z
-  .object({ success: count, fail: count, pending: count, sending: count, canceled: count })
-  .meta({ id: 'EndpointStats' })
-
 /** A schedule comes in seconds and is kept in milliseconds; private keys and client secrets are kept encrypted. */
 export function endpointFields(input: z.output<typeof endpointUpdate>, cipher: Cipher): EndpointFields {
   const { retrySchedule: scheduleS, ...rest } = input

@@ -64,12 +64,3 @@ export async function expungeAttempt(db: Queryable, messageId: string, attemptId
   const result = await db.query('UPDATE attempt SET response_body = $3 WHERE message_id = $1 AND id = $2', [messageId, attemptId, EXPUNGED])
   return result.rowCount === 1
 }
-
-/** @returns how many attempts of each status the endpoint had, by attempt ids in [from, to) */
-export async function countAttempts(db: Queryable, endpointId: string, fromId: string, toId: string): Promise<Map<number, number>> {
-  const { rows } = await db.query<{ status: number; count: number }>(
-    'SELECT status, count(*) AS count FROM attempt WHERE endpoint_id = $1 AND id >= $2 AND id < $3 GROUP BY status',
-    [endpointId, fromId, toId],
-  )
-  return new Map(rows.map((row) => [row.status, row.count]))
-}

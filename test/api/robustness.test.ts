@@ -94,6 +94,8 @@ test('no query or path, however strange, is answered with a server error', async
     `/app/${app}/msg/${message}/endpoint`,
     `/app/${app}/dead-letter`,
     `/app/${app}/endpoint/${endpoint}/stats`,
+    `/app/${app}/endpoint/${endpoint}/stats/history`,
+    `/app/${app}/stats/history`,
   )
   const names = [
     'limit',
@@ -111,6 +113,7 @@ test('no query or path, however strange, is answered with a server error', async
     'since',
     'until',
     'include_archived',
+    'grain',
   ]
   const values = [
     '',

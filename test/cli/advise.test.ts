@@ -4,6 +4,7 @@ import type { AdviceReport } from '../../cli/advise/report.ts'
 import { newId } from '../../domain/ids.ts'
 import { acceptMessages } from '../../storage/accept.ts'
 import { createRecorder } from '../../storage/recorder.ts'
+import { rollUp } from '../../storage/rollups.ts'
 import { addEndpoint, addSamples } from '../storage/scaling-samples.ts'
 import { createStorage, newMessage, newRecord, type Storage } from '../storage/rows.ts'
 import { spawnScript } from '../support/processes.ts'
@@ -47,9 +48,16 @@ test('recorded use becomes advice, each with what it saves', async () => {
   await acceptMessages(pool, messages, false, 0)
   await Promise.all(
     messages.map(({ id, createdAtMs }) =>
-      recorder.record(newRecord({ state: 'delivered', hadRow: false }, { messageId: id, endpointId: slow, durationMs: 8000, createdAtMs })),
+      recorder.record(
+        newRecord(
+          { state: 'delivered', hadRow: false },
+          { id: newId('atmpt', createdAtMs), messageId: id, endpointId: slow, durationMs: 8000, createdAtMs },
+        ),
+      ),
     ),
   )
+  await pool.query(`UPDATE rollup_progress SET begins = begins - interval '2 days', through = begins - interval '2 days'`)
+  while ((await rollUp(pool)) !== undefined);
   const report = JSON.parse(await advised('--since', '2d', '--json')) as AdviceReport
   const [local] = report.pools
   const price = report.prices.worker
@@ -65,13 +73,14 @@ test('recorded use becomes advice, each with what it saves', async () => {
   )
   assert.deepEqual(
     report.endpoints.map(({ kind, endpointId, p95Ms }) => [kind, endpointId, p95Ms]),
-    [['slow-lane', slow, 8000]],
+    // All are in the class from 5 to 10 s.
+    [['slow-lane', slow, 9750]],
   )
   const text = await advised('--since', '2d')
   assert.match(text, /^Pool local: 200 workers on average, busy for 28% of the time/m)
   assert.match(text, /over-provisioned: 115 of 200/)
   assert.match(text, /\(0:00 12, 8:00 115\)/)
-  assert.match(text, new RegExp(`${slow} answers in 8,000 ms at p95 in the fast lane`))
+  assert.match(text, new RegExp(`${slow} answers in 9,750 ms at p95 in the fast lane`))
 })
 
 test('what cannot be advised on is named in one line', async () => {

@@ -7,6 +7,7 @@ import { eraseSome, readErased } from '../../storage/erasure.ts'
 import { acceptMessages } from '../../storage/accept.ts'
 import { claimRows } from '../../storage/outbox.ts'
 import { createRecorder } from '../../storage/recorder.ts'
+import { rollUp } from '../../storage/rollups.ts'
 import { createStorage, newMessage, newMessages, newRecord, type Storage } from './rows.ts'
 
 let storage: Storage
@@ -91,6 +92,42 @@ test('what was recorded or accepted during the erasure goes with its last pass',
   let done = false
   while (!done) ({ done } = await eraseSome(storage.pool, taskId, { applicationId: ERASED }))
   assert.deepEqual(await left(ERASED), {})
+})
+
+const rolledUp = async (appId: string) => {
+  const tables = ['rollup_minute', 'rollup_hour', 'rollup_day']
+  const { rows } = await storage.pool.query<{ count: number }>(
+    tables.map((table) => `SELECT count(*) AS count FROM ${table} WHERE of_id IN ($1, 'ep_' || $1)`).join(' UNION ALL '),
+    [appId],
+  )
+  return rows.map(({ count }) => count)
+}
+
+test('rollups of an application and of its endpoints go with it, also what a turn writes meanwhile', async () => {
+  const { pool } = storage
+  await fill(ERASED, 2)
+  await fill(KEPT, 2)
+  const later = Date.now() + 2 * 86_400_000
+  while ((await rollUp(pool, later)) !== undefined);
+  const before = await rolledUp(KEPT)
+  assert.deepEqual(await rolledUp(ERASED), before)
+  assert.ok(before.every((count) => count >= 2))
+  // A turn that has counted attempts before they went, and is not committed.
+  const turn = await pool.connect()
+  await turn.query('BEGIN')
+  await turn.query('SELECT FROM rollup_progress FOR UPDATE')
+  await turn.query(
+    `INSERT INTO rollup_minute (of_id, at, attempts, delivered, failed, duration_ms, durations) SELECT $1, at + interval '1 minute', 1, 1, 0, 1, durations
+     FROM rollup_minute WHERE of_id = $1 ORDER BY at DESC LIMIT 1`,
+    [ERASED],
+  )
+  const erasing = erase(await begin())
+  assert.equal(await Promise.race([erasing, new Promise((resolve) => setTimeout(resolve, 300, 'waits'))]), 'waits')
+  await turn.query('COMMIT')
+  turn.release()
+  await erasing
+  assert.deepEqual(await rolledUp(ERASED), [0, 0, 0])
+  assert.deepEqual(await rolledUp(KEPT), before)
 })
 
 test('a group that shares a message with another application keeps its rows', async () => {

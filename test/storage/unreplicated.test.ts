@@ -84,6 +84,11 @@ test('a message that returns has its past, and the rest of its deliveries in the
   const ids = [delivered, waiting, unknown, carried, scheduled.id]
   const how = { carried: new Set([carried]), request: 'returned' }
   assert.deepEqual(await acceptReturned(old.pool, current.pool, ids, how), { accepted: 5, put: 3 })
+  // Of its attempts the minutes are rolled up again.
+  const late = await current.pool.query(
+    `SELECT FROM rollup_late l WHERE EXISTS (SELECT FROM attempt a WHERE date_trunc('minute', a.created_at) = l.minute)`,
+  )
+  assert.ok(late.rowCount! >= 1)
   const { rows } = await current.pool.query<{ id: string }>(`SELECT id FROM outbox WHERE id LIKE '%returned' ORDER BY id`)
   assert.deepEqual(
     rows.map((row) => row.id),
