@@ -5,9 +5,12 @@ import { activeRegions, reachesFrom, type DrillPlan } from './plan.ts'
 /** Of the application that must not leave its zone. */
 export const RESIDENT_NAME = 'resident-of-the-drill'
 
-/** One at a time to each ordered endpoint. */
+/** One at a time to each ordered endpoint, at most. */
 const ORDERED_PER_S = 2
 const RESIDENT_PER_S = 5
+/** Of a low rate what is ordered and what is resident are small parts too. */
+const ordered = (rate: number) => Math.min(ORDERED_PER_S, rate / 6)
+const resident = (rate: number) => Math.min(RESIDENT_PER_S, rate / 6)
 
 export interface StreamsInput {
   readonly plan: DrillPlan
@@ -26,11 +29,11 @@ export async function createStreams(input: StreamsInput): Promise<Stream[]> {
   const regions = activeRegions(plan).map(({ name }) => name)
   const wanted: Omit<Stream, 'appId'>[] = regions.flatMap((region) => [
     { region, endpoints: reachesFrom(plan, region), ratePerS: rate / regions.length, isOrdered: false, isResident: false },
-    { region, endpoints: [{ reach: 'same', region }], ratePerS: ORDERED_PER_S, isOrdered: true, isResident: false },
+    { region, endpoints: [{ reach: 'same', region }], ratePerS: ordered(rate), isOrdered: true, isResident: false },
   ])
   if (plan.resident !== undefined) {
     const endpoints = [{ reach: 'cross', region: plan.resident }] as const
-    wanted.push({ region: plan.home, endpoints, ratePerS: RESIDENT_PER_S, isOrdered: false, isResident: true })
+    wanted.push({ region: plan.home, endpoints, ratePerS: resident(rate), isOrdered: false, isResident: true })
   }
   const streams: Stream[] = []
   for (const [i, stream] of wanted.entries()) streams.push({ ...stream, appId: await createStream(input, stream, i) })
