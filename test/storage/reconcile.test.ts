@@ -9,6 +9,7 @@ import { deleteGroup, enqueueRedeliveries } from '../../storage/outbox.ts'
 import { parkRetrying, putBack, readUnsettled, readWaitingMailboxes, reconcilingAlone } from '../../storage/reconcile.ts'
 import { createRecorder } from '../../storage/recorder.ts'
 import type { DeliveryChange } from '../../storage/records.ts'
+import { expungeMessage } from '../../storage/history/messages.ts'
 import { storeTogether } from '../../storage/scheduled.ts'
 import { count, createStorage, newMessage, newRecord, type Storage } from './rows.ts'
 
@@ -92,7 +93,7 @@ test('what waits for its time, has none left, or has no payload is nobody’s', 
   await storeTogether(storage.pool, [newMessage({ appId: APP, deliverAtMs: Date.now() + 60_000 })])
   await lost({ expiresAtMs: Date.now() - 1000 })
   const expunged = await lost()
-  await storage.pool.query('UPDATE message SET payload = NULL WHERE id = $1', [expunged])
+  await expungeMessage(storage.pool, expunged)
   assert.deepEqual(await unsettled(), [])
 })
 
