@@ -96,6 +96,23 @@ export async function messageOf(
   return message
 }
 
+/**
+ * The same where a message that is in the database no more may be in the archive.
+ * @throws {ApiError} 404, or 410 with the day under which it is archived
+ */
+export async function messageOrArchived(
+  { pool, archive }: Pick<ApiDependencies, 'pool' | 'archive'>,
+  application: Pick<Application, 'id'>,
+  idOrEventId: string | undefined,
+  options: { withPayload: boolean },
+): Promise<StoredMessage> {
+  const message = canExist(idOrEventId) ? await findMessage(pool, application.id, idOrEventId, options) : undefined
+  if (message !== undefined) return message
+  const day = isId('msg', idOrEventId ?? '') ? await archive?.dayOfMessage(application.id, idOrEventId!) : undefined
+  if (day === undefined) throw notFound()
+  throw new ApiError('archived', `This message has been archived with those of ${day}: an operator can restore it`, { archivedDay: day })
+}
+
 /** @throws {ApiError} 404 where the text cannot be the id of an attempt */
 export function attemptId(text: string | undefined): string {
   if (text === undefined || !isId('atmpt', text)) throw notFound()

@@ -5,7 +5,7 @@ import { flag, history } from '../parameters.ts'
 import { pageReply, readFlag, readHistory } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { messageList, messageOut, showMessage } from '../schemas/message.ts'
-import { applicationOf, messageOf } from '../scope.ts'
+import { applicationOf, messageOf, messageOrArchived } from '../scope.ts'
 import { publishing } from './publish.ts'
 
 /** The workflow that carries the message: Postgres knows once anything was recorded, until then Temporal is asked. */
@@ -26,7 +26,7 @@ async function list({ deps, caller, path, query }: Call): Promise<Reply> {
 async function get({ deps, caller, path, query }: Call): Promise<Reply> {
   const withPayload = readFlag(query, 'with_content', true)
   const application = await applicationOf(deps.pool, caller, path['app_id'])
-  const message = await messageOf(deps.pool, application, path['msg_id'], { withPayload })
+  const message = await messageOrArchived(deps, application, path['msg_id'], { withPayload })
   const workflowId = await workflowIdOf(deps, message.id)
   return { status: 200, json: { ...showMessage(message), ...(workflowId === undefined ? {} : { workflowId }) } }
 }
@@ -57,6 +57,7 @@ export const messageRoutes: RouteTable = {
       operationId: 'v1.message.get',
       summary: 'Get Message',
       tag: 'Message',
+      description: 'A message that has left the database for the archive is answered with 410, the code `archived` and its day.',
       query: { with_content: flag('When `true` message payloads are included in the response', true) },
       replies: { 200: messageOut },
       access: 'application',
