@@ -11,6 +11,8 @@ import type { Regions } from '../domain/regions.ts'
 import type { Retention } from '../domain/retention.ts'
 import type { OutgoingClient } from '../http/client.ts'
 import type { RegionClient } from '../http/region-client.ts'
+import type { ObjectStore } from '../storage/archive/object-store.ts'
+import type { Cipher } from '../storage/cipher.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import type { EndpointStates } from '../storage/endpoint-states.ts'
 import type { Configuration } from '../storage/configuration.ts'
@@ -37,7 +39,7 @@ import type { OpenWorkflows } from './reconcile.ts'
 import { createQueueDrain } from './queue-drain.ts'
 import type { QueueHints } from './queue-hints.ts'
 import { createRedeliver } from './redeliver.ts'
-import { createRetention } from './retention.ts'
+import { createRetention, type RetentionDependencies } from './retention.ts'
 import { createRequestSlots, type RequestSlots, type SlotUsage } from './request-slots.ts'
 import type { RunMemory } from './run-memory.ts'
 import { createSchedule } from './schedule.ts'
@@ -47,6 +49,9 @@ import { createTasks } from './tasks.ts'
 export interface ActivityDependencies {
   readonly pool: Pool
   readonly configuration: Configuration
+  readonly cipher: Cipher
+  /** Undefined where nothing is archived. */
+  readonly archiveStore?: ObjectStore | undefined
   readonly messages: MessageCache
   readonly configCache: ConfigCache
   readonly states: EndpointStates
@@ -74,6 +79,8 @@ export interface ActivityDependencies {
   readonly laneSlots: Readonly<Record<Lane, number>>
   readonly svixHeaders: boolean
   readonly retention: Retention
+  /** Name of this region. */
+  readonly region: string
   readonly load: Pick<Load, 'firstRequest' | 'fault' | 'addLane'>
   /** Undefined, both: there is no other region. */
   readonly regions: Regions | undefined
@@ -122,8 +129,12 @@ export function createActivities(deps: ActivityDependencies) {
     ...guarded(createMailbox({ ...deps, sendRetry, drainQueue }), deps),
     ...guarded(createTasks(deps), deps),
     ...guarded(createSchedule(deps), deps),
-    ...guarded(createRetention(deps), deps),
+    ...guarded(createRetention({ ...deps, archive: archiveOf(deps) }), deps),
   }
+}
+
+function archiveOf({ archiveStore: store, cipher, region, regions }: ActivityDependencies): RetentionDependencies['archive'] {
+  return store === undefined ? undefined : { store, cipher, owner: { region, zone: regions?.own.zone ?? null } }
 }
 
 export type Activities = ReturnType<typeof createActivities>

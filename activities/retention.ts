@@ -1,13 +1,29 @@
 import { ApplicationFailure, Context } from '@temporalio/activity'
 import { lowestIdAt } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { daysAhead, dueTables, keptSince, PARTITIONED, type DayTable, type Retention } from '../domain/retention.ts'
-import { createDays, dropDay, isLocked, listDayTables, removeOld, type Dropped } from '../storage/partitions.ts'
+import {
+  archivedRanges,
+  daysAhead,
+  dueTables,
+  isArchived,
+  keptSince,
+  PARTITIONED,
+  type DayTable,
+  type DueTable,
+  type Retention,
+} from '../domain/retention.ts'
+import { archiveRange } from '../storage/archive/archive-range.ts'
+import type { ArchiveOwner } from '../storage/archive/manifests.ts'
+import type { ObjectStore } from '../storage/archive/object-store.ts'
+import type { Cipher } from '../storage/cipher.ts'
+import { createDays, dropDay, isLocked, listDayTables, oldestDay, removeOld, type Dropped } from '../storage/partitions.ts'
 import type { Pool } from '../storage/pool.ts'
 
 export interface RetentionDependencies {
   readonly pool: Pool
   readonly retention: Retention
+  /** Where rows go that leave the database; undefined: nowhere. */
+  readonly archive?: { readonly store: ObjectStore; readonly cipher: Cipher; readonly owner: ArchiveOwner } | undefined
   /** Tells the server that an activity goes on; of an activity's context unless given. */
   readonly heartbeat?: () => void
 }
@@ -15,7 +31,7 @@ export interface RetentionDependencies {
 const HEARTBEAT_MS = 2000
 
 /** All take the time (Unix milliseconds) by which they tell what is old. */
-export function createRetention({ pool, retention, heartbeat = () => Context.current().heartbeat() }: RetentionDependencies) {
+export function createRetention({ pool, retention, archive, heartbeat = () => Context.current().heartbeat() }: RetentionDependencies) {
   const working = async <T>(work: () => Promise<T>): Promise<T> => {
     const beat = setInterval(heartbeat, HEARTBEAT_MS)
     try {
@@ -36,10 +52,23 @@ export function createRetention({ pool, retention, heartbeat = () => Context.cur
         return created
       }),
 
-    /** Tables of which nothing is kept any longer. */
-    async dueDayTables({ atMs }: { atMs: number }): Promise<DayTable[]> {
-      return dueTables(await listDayTables(pool), atMs, retention)
+    /** Tables of which nothing is kept any longer, and whether their rows are to be archived first. */
+    async dueDayTables({ atMs }: { atMs: number }): Promise<DueTable[]> {
+      const due = dueTables(await listDayTables(pool), atMs, retention)
+      return due.map((table) => ({ ...table, ...(archive !== undefined && isArchived(table) ? { archived: true } : {}) }))
     },
+
+    /** Archives the rows of one of them, which are read back and compared. What is archived already is left as it is. @returns rows */
+    archiveDayTable: ({ table }: { table: DayTable }): Promise<number> =>
+      working(async () => {
+        if (archive === undefined || !(await listDayTables(pool)).some(({ name }) => name === table.name)) return 0
+        let rows = 0
+        for (const range of archivedRanges(table, await oldestDay(pool, table))) {
+          const { manifest } = await archiveRange({ ...archive, ...range, pool, source: table.name })
+          rows += manifest.rows
+        }
+        return rows
+      }),
 
     /** Drops one of them; it is tried again where others use what it belongs to. Dropping it again does nothing. */
     dropDayTable: ({ table, atMs }: { table: DayTable; atMs: number }): Promise<Dropped> =>

@@ -1,9 +1,12 @@
 import type { ReplayPage, ReplayPageInput } from '../domain/fan-out.ts'
 import type { TaskInput, TaskStep } from '../domain/task.ts'
 import { advanceTask, readTaskInput, type TaskName } from '../storage/background-tasks.ts'
+import { eraseSomeEverywhere } from '../storage/archive/erasure-task.ts'
+import type { ObjectStore } from '../storage/archive/object-store.ts'
 import { broadcastSome } from '../storage/broadcast.ts'
+import type { Cipher } from '../storage/cipher.ts'
 import type { Configuration } from '../storage/configuration.ts'
-import { eraseSome } from '../storage/erasure.ts'
+import { eraseSome, type ErasureInput } from '../storage/erasure.ts'
 import { redriveSome } from '../storage/history/dead-letters.ts'
 import type { Pool } from '../storage/pool.ts'
 import { enqueueReplayPage } from '../storage/replay.ts'
@@ -12,21 +15,32 @@ import { reconcileSome, type ReconcileDependencies } from './reconcile.ts'
 /** A step goes on with further batches this long, so that a large task is not mostly history. */
 const STEP_MS = 5000
 
-type Step = (pool: Pool, taskId: string, input: never, configuration: Configuration) => Promise<TaskStep>
+type Step = (pool: Pool, taskId: string, input: never) => Promise<TaskStep>
 
 /** One bounded batch of the kinds of task that need Postgres alone. */
 const BATCHES: Partial<Record<TaskName, Step>> = {
-  'application.erase': eraseSome,
   'dead-letter.redrive': redriveSome,
   'message.broadcast': broadcastSome,
 }
 
+export interface TaskDependencies extends ReconcileDependencies {
+  readonly configuration: Configuration
+  readonly cipher: Cipher
+  /** Undefined where nothing is archived. */
+  readonly archiveStore?: ObjectStore | undefined
+}
+
 /** Activities of background tasks. */
-export function createTasks(deps: ReconcileDependencies & { readonly configuration: Configuration }) {
-  const { pool, configuration } = deps
+export function createTasks(deps: TaskDependencies) {
+  const { pool, configuration, cipher, archiveStore: store } = deps
+  const erase = (_pool: Pool, taskId: string, input: ErasureInput) =>
+    store === undefined
+      ? eraseSome(pool, taskId, input, { configuration })
+      : eraseSomeEverywhere(pool, taskId, input, { configuration, archive: { store, cipher } })
   /** One bounded batch of each kind of task that the workflow `task` carries; replays have a workflow of their own. */
   const batches: Partial<Record<TaskName, Step>> = {
     ...BATCHES,
+    'application.erase': erase,
     'deliveries.reconcile': (_pool, taskId, input) => reconcileSome(deps, taskId, input),
   }
   return {
@@ -42,7 +56,7 @@ export function createTasks(deps: ReconcileDependencies & { readonly configurati
       if (task === undefined || batch === undefined) return { done: true }
       const untilMs = Date.now() + STEP_MS
       for (;;) {
-        const step = await batch(pool, taskId, task.input as never, configuration)
+        const step = await batch(pool, taskId, task.input as never)
         if (step.done || step.waitMs !== undefined || Date.now() > untilMs) return step
       }
     },

@@ -4,6 +4,7 @@ import type { Handover, HandoverAnswer } from '../domain/handover.ts'
 import type { NewMessage, Redelivery } from '../domain/message.ts'
 import type { Regions } from '../domain/regions.ts'
 import type { TaskRequest } from '../storage/background-tasks.ts'
+import type { ArchiveLookup } from '../storage/archive/lookup.ts'
 import type { Cipher } from '../storage/cipher.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import type { Configuration } from '../storage/configuration.ts'
@@ -66,6 +67,8 @@ export interface ApiDependencies {
   /** Has what an endpoint's mailbox holds looked at now. Where that fails a sweep does it later. */
   readonly wakeMailbox: (wake: MailboxWake) => void
   readonly readiness: ReadinessChecks
+  /** Undefined where nothing is archived. */
+  readonly archive?: ArchiveLookup | undefined
   /** Undefined where there is no other region. */
   readonly regional?: Regional | undefined
   /** What `/readyz` tells besides, which makes nothing unready. */

@@ -21,6 +21,7 @@ export type ErrorCode =
   | 'region_timeout'
   | 'configuration_unavailable'
   | 'configuration_unconfirmed'
+  | 'archived'
 
 /** A request that cannot be served; the error middleware gives the code its HTTP status. */
 export class ApiError extends Error {

@@ -33,6 +33,7 @@ const STATUS_OF = {
   region_timeout: 504,
   configuration_unavailable: 503,
   configuration_unconfirmed: 503,
+  archived: 410,
 } as const satisfies Record<ErrorCode, number>
 
 const UNIQUE_VIOLATION = '23505'

@@ -96,6 +96,26 @@ export async function messageOf(
   return message
 }
 
+/**
+ * What was looked for, of a message that may be in the archive where the database has it no more.
+ * @throws {ApiError} 404, or 410 with the day under which it is archived
+ */
+export async function orArchived<T>(
+  { archive }: Pick<ApiDependencies, 'archive'>,
+  application: Pick<Application, 'id'>,
+  idOrEventId: string | undefined,
+  found: Promise<T>,
+): Promise<T> {
+  try {
+    return await found
+  } catch (error) {
+    if (!(error instanceof ApiError && error.code === 'not_found') || !isId('msg', idOrEventId ?? '')) throw error
+    const day = await archive?.dayOfMessage(application.id, idOrEventId!)
+    if (day === undefined) throw error
+    throw new ApiError('archived', `This message has been archived with those of ${day}: an operator can restore it`, { archivedDay: day })
+  }
+}
+
 /** @throws {ApiError} 404 where the text cannot be the id of an attempt */
 export function attemptId(text: string | undefined): string {
   if (text === undefined || !isId('atmpt', text)) throw notFound()

@@ -16,6 +16,7 @@ export type FailureCode =
   | 'not_running'
   | 'version_not_ready'
   | 'version_not_drained'
+  | 'not_archived'
 
 /** An expected failure of a command: its message is the one line the user reads, naming the cause and the mend. */
 export class CommandFailure extends Error {

@@ -6,6 +6,7 @@ import { LINGER_MS } from '../domain/linger.ts'
 import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
 import type { Regions } from '../domain/regions.ts'
+import { ARCHIVE_VARIABLES, archiveConfig, archiveProblems, type ArchiveConfig } from './archive.ts'
 import { autoscaleConfig, autoscaleProblems, autoscaleVariables, type AutoscaleConfig } from './autoscale.ts'
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
 import { firstRegionOf, readRegions, REGION_VARIABLES, sharingProblems, type RegionsFile } from './regions.ts'
@@ -107,6 +108,7 @@ const environment = z.object({
     .optional(),
   TEMPORAL_NAMESPACE: z.string().min(2).optional(),
   ...TEMPORAL_VARIABLES,
+  ...ARCHIVE_VARIABLES,
 })
 
 export type Variable = keyof typeof environment.shape
@@ -205,6 +207,8 @@ export interface Config {
   readonly deploymentName: string
   readonly workerVersion: WorkerVersion | undefined
   readonly temporalAccess: TemporalAccess
+  /** Where message data goes that leaves the database; undefined: nowhere. */
+  readonly archive: ArchiveConfig | undefined
 }
 
 /**
@@ -244,6 +248,7 @@ function problemsOf(value: Values): string[] {
   return [
     ...temporalProblems(value),
     ...autoscaleProblems(value),
+    ...archiveProblems(value),
     ...(value.TIDINGS_ENV === 'production' ? problemsInProduction(value) : []),
   ]
 }
@@ -314,6 +319,7 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     deploymentName: value.TIDINGS_DEPLOYMENT_NAME,
     workerVersion: workerVersion(value),
     temporalAccess: temporalAccess(value),
+    archive: archiveConfig(value),
   }
 }
 

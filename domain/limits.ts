@@ -299,6 +299,27 @@ export const LIMITS = {
   queueDepthEveryMs: 15_000,
   queueDepthTimeoutMs: 2000,
 
+  /** Archive: raw bytes and rows of a row group, and of an object. */
+  archiveRowGroupBytes: 16_777_216,
+  archiveRowGroupRows: 10_000,
+  archiveObjectBytes: 134_217_728,
+  archiveObjectRows: 500_000,
+  /** Bytes at the end of an object that are read first: the index of its row groups is there. */
+  archiveFooterBytes: 65_536,
+  /** Rows whose keys one statement reads, bytes of rows that one reads, about, and applications (or endpoints) that it looks up. */
+  archiveKeysPerRead: 5000,
+  archiveReadBytes: 8_388_608,
+  archiveGroupsPerRead: 50_000,
+  archiveGroupsTogether: 500,
+  /** An object that no manifest names is deleted after this time: nobody writes it any more. */
+  archiveOrphanMs: 86_400_000,
+  /** Whether a message is archived: days and answers that one process remembers, how long, lookups at a time, and how long one may take. */
+  archiveLookupDays: 200,
+  archiveLookupAnswers: 10_000,
+  archiveLookupKeptMs: 300_000,
+  archiveLookupsAtOnce: 4,
+  archiveLookupMs: 3000,
+
   retryScheduleMaxSteps: 30,
   retryDelayMaxMs: 86_400_000,
   /** Delays up to here are Temporal activity retries; longer ones are parked in the endpoint's mailbox. */

@@ -1,4 +1,6 @@
 /** How long message data is kept, and which of its tables are to go. A table holds one day (UTC). */
+import type { ArchivePart } from './archive.ts'
+import { lowestIdAt } from './ids.ts'
 import { LIMITS } from './limits.ts'
 
 const DAY_MS = 86_400_000
@@ -26,6 +28,12 @@ export interface DayTable {
   readonly attached: boolean
 }
 
+/** One that is to go. */
+export interface DueTable extends DayTable {
+  /** Set: its rows are to be in the archive before. */
+  readonly archived?: true
+}
+
 /** When nothing of a table is kept any longer, in Unix milliseconds. */
 export function endOf(table: Pick<DayTable, 'parent' | 'dayMs' | 'part'>, { deliveredDays, failedDays }: Retention): number {
   const over = table.dayMs + DAY_MS
@@ -51,6 +59,33 @@ export function daysAhead(parent: Partitioned, nowMs: number): { readonly fromMs
   return { fromMs, toMs: fromMs + (longest + LIMITS.partitionDaysAhead) * DAY_MS }
 }
 
+/** Whether rows of a table are archived when they leave the database: a payload that has ended is to be nowhere. */
+export function isArchived({ parent }: Pick<DayTable, 'parent'>): boolean {
+  return parent !== 'message_payload'
+}
+
+/** A part of the archive, with the ids that are in it. */
+export interface ArchivedRange extends ArchivePart {
+  readonly fromId: string
+  readonly toId: string
+}
+
+/**
+ * What of the archive a table's rows are. Of attempts that went as a whole day those that succeeded may have been archived before.
+ * @param firstMs the first day of which it has rows: what there was before there were days has several
+ */
+export function archivedRanges({ parent, part, dayMs }: DayTable, firstMs: number): ArchivedRange[] {
+  if (parent === 'message_payload') return []
+  const prefix = parent === 'message' ? 'msg' : 'atmpt'
+  const outcomes = ({ delivered: ['success'], failed: ['failure'], whole: ['success', 'failure'] } as const)[part]
+  const ranges: ArchivedRange[] = []
+  for (let ms = Math.min(firstMs, dayMs); ms <= dayMs; ms += DAY_MS) {
+    const ids = { day: new Date(ms).toISOString().slice(0, 10), fromId: lowestIdAt(prefix, ms), toId: lowestIdAt(prefix, ms + DAY_MS) }
+    for (const outcome of parent === 'message' ? [null] : outcomes) ranges.push({ table: parent, outcome, ...ids })
+  }
+  return ranges
+}
+
 /** From when on history is kept; what is older and has no table of its own day is removed row by row. Unix milliseconds. */
 export function keptSince(nowMs: number, { deliveredDays, failedDays }: Retention) {
   const todayMs = Math.floor(nowMs / DAY_MS) * DAY_MS
@@ -65,6 +100,8 @@ export function keptSince(nowMs: number, { deliveredDays, failedDays }: Retentio
 export interface RetentionResult {
   /** Tables made ahead. */
   readonly created: number
+  /** Rows of dropped tables that are in the archive. */
+  readonly archived: number
   readonly dropped: readonly string[]
   /** Tables that keep much beyond their time, with how many rows at least; they are looked at again by the next run. */
   readonly kept: Readonly<Record<string, number>>

@@ -18,6 +18,13 @@ export interface Cipher {
   encrypt(plain: string): Buffer
   /** @throws {CipherError} */
   decrypt(stored: Buffer): string
+  /**
+   * A key of 32 bytes for one thing alone, which does not lead back to the key that it is derived from (HKDF-SHA256).
+   * @param salt of the thing
+   * @param keyId of the key that it is derived from
+   * @throws {CipherError} where there is no such key
+   */
+  derive(purpose: string, salt: Buffer, keyId: Buffer): Buffer
 }
 
 interface Key {
@@ -32,6 +39,13 @@ interface Key {
 export function createCipher(keyText: string, previous: readonly string[] = []): Cipher {
   const current = deriveKey(keyText)
   const keys = [current, ...previous.map(deriveKey)]
+  const keyOf = (keyId: Buffer) => {
+    const key = keys.find(({ id }) => keyId.equals(id))
+    if (key !== undefined) return key
+    throw new CipherError(
+      'a stored secret was encrypted with another key: set TIDINGS_ENCRYPTION_KEY or TIDINGS_ENCRYPTION_KEYS_PREVIOUS to the one used before',
+    )
+  }
   return {
     keyId: current.id,
     encrypt(plain) {
@@ -41,12 +55,7 @@ export function createCipher(keyText: string, previous: readonly string[] = []):
       return Buffer.concat([current.id, iv, cipher.getAuthTag(), body])
     },
     decrypt(stored) {
-      const key = keys.find(({ id }) => stored.subarray(0, KEY_ID_BYTES).equals(id))
-      if (key === undefined) {
-        throw new CipherError(
-          'a stored secret was encrypted with another key: set TIDINGS_ENCRYPTION_KEY or TIDINGS_ENCRYPTION_KEYS_PREVIOUS to the one used before',
-        )
-      }
+      const key = keyOf(stored.subarray(0, KEY_ID_BYTES))
       const ivEnd = KEY_ID_BYTES + IV_BYTES
       if (stored.length < ivEnd + TAG_BYTES) throw new CipherError('a stored secret does not decrypt: it was cut')
       const decipher = createDecipheriv('aes-256-gcm', key.bytes, stored.subarray(KEY_ID_BYTES, ivEnd))
@@ -57,6 +66,7 @@ export function createCipher(keyText: string, previous: readonly string[] = []):
         throw new CipherError('a stored secret does not decrypt: it was altered', { cause })
       }
     },
+    derive: (purpose, salt, keyId) => Buffer.from(hkdfSync('sha256', keyOf(keyId).bytes, salt, purpose, 32)),
   }
 }
 

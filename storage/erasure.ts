@@ -12,20 +12,27 @@ export interface ErasureInput {
   readonly residency?: string
 }
 
+/** Of one batch. */
+export interface ErasureOptions {
+  /** Where the application is erased last; this database's own where absent. */
+  readonly configuration?: Configuration | undefined
+  /** False: the task goes on when nothing is left here. */
+  readonly finishes?: boolean
+}
+
 /** Rows of one batch that were deleted, by what they held. */
 type Counts = Readonly<Record<'messages' | 'attempts' | 'deliveries' | 'endpoints', number>>
 
 /**
  * Deletes one batch of an application's data. The application is deleted already, so nothing new is published to it, but
  * what was on its way in other processes may still write: a last pass follows when their caches cannot know it any more.
- * @param configuration where the application is erased last; this database's own where absent
- * @returns done after the last pass
+ * @returns done after the last pass; with a time to wait once nothing is left
  */
 export async function eraseSome(
   pool: Pool,
   taskId: string,
   input: ErasureInput,
-  configuration: Configuration = createOwnConfiguration(pool),
+  { configuration = createOwnConfiguration(pool), finishes = true }: ErasureOptions = {},
 ): Promise<TaskStep> {
   return inTransaction(pool, async (client) => {
     const waitMs = await lastPassInMs(client, taskId)
@@ -38,7 +45,7 @@ export async function eraseSome(
     await advanceTask(client, taskId, messages)
     if (messages.messages > 0) return { done: false }
     const rest = await eraseRest(client, taskId, appId, configuration.ofResidency(input.residency ?? null))
-    await advanceTask(client, taskId, rest, rest.attempts > 0 ? 'running' : 'finished')
+    await advanceTask(client, taskId, rest, rest.attempts > 0 || !finishes ? 'running' : 'finished')
     if (rest.attempts > 0) return { done: false }
     return waitMs > 0 ? { done: false, waitMs } : { done: true }
   })

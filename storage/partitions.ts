@@ -1,3 +1,4 @@
+import { timeOfId } from '../domain/archive.ts'
 import { PARTITIONED, type DayTable, type Partitioned } from '../domain/retention.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 
@@ -59,6 +60,14 @@ function readName(name: string): Omit<DayTable, 'attached'> | undefined {
   if (parent === undefined) return undefined
   const dayMs = Date.UTC(Number(year), Number(month) - 1, Number(day)) - (before === undefined ? 0 : DAY_MS)
   return { name, parent: parent as Partitioned, dayMs, part: (part as DayTable['part'] | undefined) ?? 'whole' }
+}
+
+/** @returns the first instant of the first day of which a table has rows; of its own day where it has none */
+export async function oldestDay(db: Queryable, table: DayTable): Promise<number> {
+  const { rows } = await db.query<{ id: string | null }>(`SELECT min(id) AS id FROM ${table.name}`)
+  const id = rows[0]!.id
+  const atMs = id === null ? undefined : timeOfId(id)
+  return atMs === undefined ? table.dayMs : Math.floor(atMs / DAY_MS) * DAY_MS
 }
 
 /** What came of dropping a table. */

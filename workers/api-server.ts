@@ -9,6 +9,7 @@ import { createApi } from '../api/server.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { writeGapMs } from '../domain/linger.ts'
 import { createReadsOfPrimary } from '../storage/history/reads.ts'
+import { createArchiveLookup, type ArchiveLookup } from '../storage/archive/lookup.ts'
 import type { MailboxWake } from '../storage/records.ts'
 import { renewEncryption } from '../storage/renew-encryption.ts'
 import type { Dispatcher } from './dispatcher.ts'
@@ -70,6 +71,7 @@ export async function startApiServer(
     findFanOut: createFindFanOut(client),
     wakeMailbox,
     regional: startRegional(parts, stack),
+    archive: archiveLookupOf(parts),
     readiness: readinessOf(parts),
     details: {
       ...(parts.copy === undefined ? {} : { configuration: describeCopy(parts.copy) }),
@@ -87,6 +89,10 @@ export async function startApiServer(
   if (config.previousEncryptionKeys.length > 0) stack.push(startRenewal(parts))
   const { port } = server.address() as AddressInfo
   return `http://${config.host === '0.0.0.0' ? '127.0.0.1' : config.host}:${port}`
+}
+
+function archiveLookupOf({ archiveStore: store, cipher, log }: Parts): ArchiveLookup | undefined {
+  return store === undefined ? undefined : createArchiveLookup({ store, cipher }, (error) => log.warn({ err: error }, 'archive.not-asked'))
 }
 
 /** @returns what stops it */

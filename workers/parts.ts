@@ -8,6 +8,8 @@ import { createPrefetch, type Prefetch } from '../domain/prefetch.ts'
 import { createAddressGuard, type AddressGuard } from '../http/address-guard.ts'
 import { createRegionClient, type RegionClient } from '../http/region-client.ts'
 import { createResolve } from '../http/resolve.ts'
+import type { ObjectStore } from '../storage/archive/object-store.ts'
+import { openObjectStore } from '../storage/archive/open-store.ts'
 import { createCipher, type Cipher } from '../storage/cipher.ts'
 import { createConfigCache, type ConfigCache } from '../storage/config-cache.ts'
 import type { ConfigCopy } from '../storage/config-copy.ts'
@@ -50,6 +52,8 @@ export interface Parts {
   /** Calls other regions; undefined where there are none. */
   readonly regionClient: RegionClient | undefined
   readonly revocations: Revocations
+  /** Where message data goes that leaves the database; undefined where it is deleted. */
+  readonly archiveStore: ObjectStore | undefined
   readonly connection: NativeConnection
   readonly client: Client
   /** Share of the last moments that this process's event loop was busy, 0 to 1. */
@@ -88,11 +92,19 @@ export async function connectParts(config: Config, log: Logger, stack: Stack, ob
     guard: createGuard(config),
     regionClient: startRegionClient(complete, stack),
     revocations: createRevocations(pool),
+    archiveStore: await openArchive(config, stack),
     connection,
     client: createClient(connection, config.temporalNamespace),
     utilisation: createUtilisation(),
     log,
   }
+}
+
+async function openArchive({ archive }: Config, stack: Stack): Promise<ObjectStore | undefined> {
+  if (archive === undefined) return undefined
+  const store = await openObjectStore(archive)
+  stack.push(() => Promise.resolve(store.close()))
+  return store
 }
 
 function startRegionClient({ regions, region, jwtSecret }: ServiceConfig, stack: Stack): RegionClient | undefined {

@@ -8,7 +8,7 @@ import { flag, history } from '../parameters.ts'
 import { pageReply, readFlag, readHistory } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { messageList, messageOut, showMessage } from '../schemas/message.ts'
-import { applicationOf, messageOf } from '../scope.ts'
+import { applicationOf, messageOf, orArchived } from '../scope.ts'
 import { publishing } from './publish.ts'
 
 /** The workflow that carries the message: Postgres knows once anything was recorded, until then Temporal is asked. */
@@ -31,11 +31,12 @@ async function get(call: Call): Promise<Reply> {
   const { deps, caller, path, query } = call
   const withPayload = readFlag(query, 'with_content', true)
   const application = await applicationOf(deps.pool, caller, path['app_id'])
-  return fromHistory(call, application, async (db) => {
+  const found = fromHistory(call, application, async (db) => {
     const message = await messageOf(db, application, path['msg_id'], { withPayload })
     const workflowId = await workflowIdOf(deps, db, message.id)
     return { status: 200, json: { ...showMessage(message), ...(workflowId === undefined ? {} : { workflowId }) } }
   })
+  return orArchived(deps, application, path['msg_id'], found)
 }
 
 async function expunge({ deps, caller, path }: Call): Promise<Reply> {
@@ -64,6 +65,7 @@ export const messageRoutes: RouteTable = {
       operationId: 'v1.message.get',
       summary: 'Get Message',
       tag: 'Message',
+      description: 'A message that has left the database for the archive is answered with 410, the code `archived` and its day.',
       query: { with_content: flag('When `true` message payloads are included in the response', true) },
       replies: { 200: messageOut },
       access: 'application',

@@ -12,6 +12,7 @@ import { readConfig, type Config } from '../../config/index.ts'
 import { newId } from '../../domain/ids.ts'
 import { createRegionClient } from '../../http/region-client.ts'
 import type { TaskRequest } from '../../storage/background-tasks.ts'
+import type { ArchiveLookup } from '../../storage/archive/lookup.ts'
 import { createCipher } from '../../storage/cipher.ts'
 import { createConfigCache } from '../../storage/config-cache.ts'
 import { createOwnConfiguration } from '../../storage/configuration.ts'
@@ -73,8 +74,9 @@ function regionalOf(parts: { config: Config & { jwtSecret: string }; pool: Pool;
 /**
  * The API on a real Postgres, without workers: what is published stays in the outbox.
  * @param changes laid over the default configuration
+ * @param archive where messages are that are in the database no more
  */
-export async function startApi(changes: Partial<Config> = {}): Promise<Harness> {
+export async function startApi(changes: Partial<Config> = {}, archive?: ArchiveLookup): Promise<Harness> {
   const database = await createTestDatabase()
   const pool = createPool(database.url, 5)
   const config = { ...readConfig({ TIDINGS_LOG_LEVEL: 'silent' }), jwtSecret: JWT_SECRET, ...changes }
@@ -100,6 +102,7 @@ export async function startApi(changes: Partial<Config> = {}): Promise<Harness> 
     wakeMailbox: () => undefined,
     readiness,
     regional,
+    archive,
     log,
   })
   const server = createApiServer(app)

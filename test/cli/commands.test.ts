@@ -30,6 +30,7 @@ const NAMES = [
   'top',
   'reconcile',
   'region',
+  'archive',
   'import',
   'demo',
   'plan',
