@@ -10,7 +10,10 @@ const OPTIONS = {
   // A table that is in use is tried again soon: whoever uses it for long is rare.
   retry: { initialInterval: '1s', backoffCoefficient: 1.5, maximumInterval: '1m', maximumAttempts: 30 },
 } as const
-const { createDayTables, dueDayTables, dropDayTable, removeOldRows } = proxyActivities<Activities>({ ...OPTIONS, startToCloseTimeout: '30m' })
+const { createDayTables, dueDayTables, dropDayTable, removeOldRows } = proxyActivities<Activities>({
+  ...OPTIONS,
+  startToCloseTimeout: '30m',
+})
 const { archiveDayTable } = proxyActivities<Activities>({ ...OPTIONS, startToCloseTimeout: '12h' })
 
 /**
