@@ -11,8 +11,8 @@ import { setStage, type Stage } from './stage.ts'
 
 const DAY_MS = 86_400_000
 /** Days of which nothing is kept, and days of which everything is but what succeeded. */
-const OLD_DAYS = 60
-const KEPT_DAYS = 20
+const OLD_DAYS = 24
+const KEPT_DAYS = 8
 const ROWS_PER_DAY = 500
 const KILLS = 2
 
@@ -68,7 +68,7 @@ test('workers that are killed while tables are dropped, under load: what is to g
     const handle = await client.workflow.start('retention', { workflowId: 'retention/killed', taskQueue: FAN_OUT_TASK_QUEUE, args: [{}] })
     const left = async () => (await listDayTables(stage.pool)).length
     for (let kill = 1; kill <= KILLS; kill++) {
-      const wanted = (await left()) - 10
+      const wanted = (await left()) - 8
       await eventually({ what: 'tables to go', withinMs: 120_000 }, async () => (await left()) <= wanted)
       await stage.end(dispatcher, 'SIGKILL')
       dispatcher = await stage.startWorker('dispatcher')
