@@ -2,6 +2,7 @@ import type { Turn } from '../storage/mailbox-queue.ts'
 import { storeOperationalEvents } from '../storage/operational-events.ts'
 import { inTransaction, type Queryable } from '../storage/pool.ts'
 import type { Record } from '../storage/records.ts'
+import { writeMarkingLate } from '../storage/rollup-late.ts'
 import type { QueueRun } from './queue-run.ts'
 
 /**
@@ -14,12 +15,15 @@ export async function recordWithTurn<T>(
   write: (db: Queryable, turn: Turn) => Promise<T | undefined>,
 ): Promise<T | undefined> {
   const events = (await deps.operational?.of(records)) ?? []
-  if (events.length === 0) return held.check((turn) => write(deps.pool, turn))
   return held.check((turn) =>
-    inTransaction(deps.pool, async (client) => {
-      const written = await write(client, turn)
-      if (written !== undefined) await storeOperationalEvents(client, events)
-      return written
-    }),
+    writeMarkingLate(deps.pool, records, () =>
+      events.length === 0
+        ? write(deps.pool, turn)
+        : inTransaction(deps.pool, async (client) => {
+            const written = await write(client, turn)
+            if (written !== undefined) await storeOperationalEvents(client, events)
+            return written
+          }),
+    ),
   )
 }

@@ -5,7 +5,6 @@ import type { MessageCache } from './messages.ts'
 import type { Queryable } from './pool.ts'
 import { ATTEMPT_COLUMNS, nextAtMs } from './recorder.ts'
 import type { Record } from './records.ts'
-import { markLateRecords } from './rollup-late.ts'
 
 /** A delivery with its place in the queue. */
 export interface Placed extends QueuedDelivery {
@@ -149,7 +148,6 @@ export async function recordBatch(
 ): Promise<true | undefined> {
   const { attempt, change } = whole
   const attempted = attempt === undefined ? [] : events
-  await markLateRecords(db, [whole])
   const ids = (some: readonly BatchEvent[]) => some.map((one) => one.messageId)
   const { rows } = await db.query<{ held: boolean }>({
     name: 'batch-record',

@@ -5,7 +5,6 @@ import { inTransaction, type Pool, type Queryable } from './pool.ts'
 import { WAKE_BOXES } from './queue-wakes.ts'
 import { ATTEMPT_COLUMNS, attemptColumns, nextAtMs } from './recorder.ts'
 import type { MailboxWake, Record } from './records.ts'
-import { markLateRecords } from './rollup-late.ts'
 
 /** A delivery that is to be put into its endpoint's queue. */
 export interface NewQueued {
@@ -242,7 +241,6 @@ export interface QueueRecords {
 export async function recordQueued(db: Queryable, turn: Turn, { records, next }: QueueRecords): Promise<ReadonlySet<string> | undefined> {
   const changed = records.filter((record) => 'attempts' in record.change)
   const ended = records.filter((record) => record.change.state === 'delivered' || record.change.state === 'untracked')
-  await markLateRecords(db, records)
   const { rows } = await db.query<{ held: boolean; waiting: string[] }>({
     name: 'queue-record',
     text: RECORD,

@@ -3,7 +3,7 @@ import { createGroupCommit, createLine } from './group-commit.ts'
 import { storeOperationalEvents, type OperationalEvents } from './operational-events.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 import type { MailboxWake, Record } from './records.ts'
-import { markLateRecords } from './rollup-late.ts'
+import { writeMarkingLate } from './rollup-late.ts'
 
 /** Writes what deliveries did, in groups. A call resolves after its row is committed. */
 export interface Recorder {
@@ -35,15 +35,15 @@ export function createRecorder(deps: RecorderDependencies): Recorder {
       const records = items.filter((item): item is Record => !('flush' in item))
       // A copy: what is added while the write is under way is not in it.
       const groups = [...groupsDone]
-      await markLateRecords(deps.pool, records)
       const events = (await deps.operational?.of(records)) ?? []
-      const wakes =
+      const wakes = await writeMarkingLate(deps.pool, records, () =>
         events.length === 0
-          ? await writeRecords(deps.pool, records, groups)
-          : await inTransaction(deps.pool, async (client) => {
+          ? writeRecords(deps.pool, records, groups)
+          : inTransaction(deps.pool, async (client) => {
               await storeOperationalEvents(client, events)
               return writeRecords(client, records, groups)
-            })
+            }),
+      )
       groupsDone = groupsDone.slice(groups.length)
       for (const wake of wakes) deps.onWake(wake)
       return items.map(() => undefined)

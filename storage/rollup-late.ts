@@ -4,16 +4,26 @@ import type { Queryable } from './pool.ts'
 import type { Record } from './records.ts'
 
 /**
- * Where attempts are recorded long after they were made (Postgres could not be reached, a process stood still), has their minutes
- * rolled up again. To be called before they are written: a mark is heeded so much later that the write is over.
+ * Writes attempts; where that is long after they were made (Postgres could not be reached, a process stood still), has their minutes
+ * rolled up again. Marks are made before the write, since a process may be killed after it, and are heeded when it is usually over;
+ * and again after one that took long.
  */
-export async function markLateRecords(db: Queryable, records: readonly Record[], nowMs: number = Date.now()): Promise<void> {
-  const lateFromMs = nowMs - LIMITS.rollupLateMs
-  if (!records.some(({ attempt }) => attempt !== undefined && attempt.createdAtMs < lateFromMs)) return
-  const times = records.flatMap(({ attempt }) => (attempt === undefined ? [] : [attempt.createdAtMs])).filter((ms) => ms < lateFromMs)
+export async function writeMarkingLate<T>(db: Queryable, records: readonly Record[], write: () => Promise<T>): Promise<T> {
+  const beganAtMs = Date.now()
+  await markLate(db, records, beganAtMs)
+  const written = await write()
+  const endedAtMs = Date.now()
+  if (endedAtMs - beganAtMs > LIMITS.rollupSettleMs) await markLate(db, records, endedAtMs)
+  return written
+}
+
+async function markLate(db: Queryable, records: readonly Record[], nowMs: number): Promise<void> {
+  const lateBeforeMs = nowMs - LIMITS.rollupLateMs
+  const isLate = ({ attempt }: Record) => attempt !== undefined && attempt.createdAtMs < lateBeforeMs
+  if (!records.some(isLate)) return
   await markMinutes(
     db,
-    times.map((ms) => floorTo('minute', ms)),
+    records.filter(isLate).map(({ attempt }) => floorTo('minute', attempt!.createdAtMs)),
   )
 }
 

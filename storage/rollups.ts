@@ -24,6 +24,9 @@ interface ProgressRow {
 
 const MS_OF = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float8`
 
+/** So that endpoints are counted in memory rather than sorted on disk. */
+const TURN_WORK_MEM_MB = 64
+
 /**
  * Rolls up the next minutes, and hours and days that they complete, in one transaction. Whoever holds the lock of the progress has
  * the turn: a process that dies leaves all as it was. Repeating a turn has no effect.
@@ -32,6 +35,7 @@ const MS_OF = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float
 export async function rollUp(pool: Pool, nowMs?: number): Promise<TurnDone | undefined> {
   const startedAtMs = performance.now()
   return inTransaction(pool, async (client) => {
+    await client.query(`SET LOCAL work_mem = '${TURN_WORK_MEM_MB}MB'`)
     await client.query(`SET LOCAL statement_timeout = ${LIMITS.rollupStatementMs}`)
     await client.query(`SET LOCAL idle_in_transaction_session_timeout = ${LIMITS.rollupStandstillMs}`)
     const { rows } = await client.query<ProgressRow>({
@@ -90,18 +94,23 @@ const replacing = (columns: string) =>
   WHERE (${columns.replaceAll(/\w+/g, 'r.$&')}) IS DISTINCT FROM (${columns.replaceAll(/\w+/g, 'excluded.$&')})`
 
 // The minute is that of the id, as everywhere where attempts are bounded by time. A class has its bound: width_bucket counts what
-// is at a threshold as above it.
+// is at a threshold as above it. Applications are summed from endpoints, so that each attempt is counted once.
 const COUNT_ATTEMPTS = `
+WITH counted AS MATERIALIZED (
+  SELECT width_bucket(id, $1::text[] COLLATE "C") AS n, endpoint_id, app_id, count(*) AS attempts,
+    count(*) FILTER (WHERE status = ${STATUS_SUCCESS}) AS delivered,
+    count(*) FILTER (WHERE status = ${STATUS_FAIL} AND next_attempt_at IS NULL) AS failed, sum(duration_ms) AS duration_ms,
+    ${CLASSES.map((i) => `count(*) FILTER (WHERE class = ${i}) AS class_${i}`).join(', ')}
+  FROM (
+    SELECT *, width_bucket(duration_ms, ARRAY[${LATENCY_BOUNDS_MS.map((ms) => ms + 1).join(', ')}]) AS class
+    FROM attempt WHERE id >= $2 AND id < $3
+  ) a
+  GROUP BY n, endpoint_id, app_id
+)
 INSERT INTO rollup_minute AS r (of_id, at, ${SUMS})
-SELECT coalesce(endpoint_id, app_id), to_timestamp($4::float8 / 1000) + (n - 1) * interval '1 minute', count(*),
-  count(*) FILTER (WHERE status = ${STATUS_SUCCESS}), count(*) FILTER (WHERE status = ${STATUS_FAIL} AND next_attempt_at IS NULL),
-  sum(duration_ms), ARRAY[${CLASSES.map((i) => `count(*) FILTER (WHERE class = ${i})`).join(', ')}]::integer[]
-FROM (
-  SELECT width_bucket(id, $1::text[] COLLATE "C") AS n, endpoint_id, app_id, status, next_attempt_at, duration_ms,
-    width_bucket(duration_ms, ARRAY[${LATENCY_BOUNDS_MS.map((ms) => ms + 1).join(', ')}]) AS class
-  FROM attempt WHERE id >= $2 AND id < $3
-) a
-GROUP BY GROUPING SETS ((n, endpoint_id), (n, app_id))
+SELECT coalesce(endpoint_id, app_id), to_timestamp($4::float8 / 1000) + (n - 1) * interval '1 minute', sum(attempts), sum(delivered),
+  sum(failed), sum(duration_ms), ARRAY[${CLASSES.map((i) => `sum(class_${i})`).join(', ')}]::integer[]
+FROM counted GROUP BY GROUPING SETS ((n, endpoint_id), (n, app_id))
 ${replacing(SUMS)}`
 
 /** @param span whole minutes */

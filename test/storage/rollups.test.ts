@@ -2,12 +2,13 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { after, before, beforeEach, test } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
 import { lowestIdAt, newId } from '../../domain/ids.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { floorTo, GRAIN_MS, GRAINS, settledMs } from '../../domain/rollups.ts'
 import { createPool, type Pool } from '../../storage/pool.ts'
 import { createRecorder } from '../../storage/recorder.ts'
-import { markSpan } from '../../storage/rollup-late.ts'
+import { markSpan, writeMarkingLate } from '../../storage/rollup-late.ts'
 import { createRollupPartitions, dropRollupPartitions } from '../../storage/rollup-partitions.ts'
 import { readProgress, rollUp } from '../../storage/rollups.ts'
 import { countByStatus } from '../../storage/statistics.ts'
@@ -171,6 +172,15 @@ test('what is recorded long after it was made is counted in its minute, hour and
   assert.equal((await readProgress(pool)).late, 0)
   await rollUpAll(pool, nowMs + HOUR)
   await assertEqualsRaw((await readProgress(pool)).throughMs)
+})
+
+test('a write that was not late when it began, and is when it ends, is marked as well', async () => {
+  const createdAtMs = Date.now() - LIMITS.rollupLateMs + LIMITS.rollupSettleMs
+  const record = newRecord({ state: 'untracked' }, { createdAtMs })
+  await writeMarkingLate(storage.pool, [record], () => pause(LIMITS.rollupSettleMs + 100))
+  assert.equal((await readProgress(storage.pool)).late, 1)
+  await writeMarkingLate(storage.pool, [newRecord({ state: 'untracked' }, { createdAtMs: createdAtMs + GRAIN_MS.minute })], () => pause(0))
+  assert.equal((await readProgress(storage.pool)).late, 1)
 })
 
 test('an operator has minutes counted anew', async () => {
