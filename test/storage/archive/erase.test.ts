@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, test } from 'node:test'
+import type { ArchivePart } from '../../../domain/archive.ts'
 import { newId } from '../../../domain/ids.ts'
 import { archiveRange } from '../../../storage/archive/archive-range.ts'
-import { eraseFromPart } from '../../../storage/archive/erase.ts'
+import { eraseFromPart, type ErasedApplication } from '../../../storage/archive/erase.ts'
 import { eraseSomeEverywhere } from '../../../storage/archive/erasure-task.ts'
 import { readManifest } from '../../../storage/archive/manifests.ts'
 import type { ObjectStore } from '../../../storage/archive/object-store.ts'
@@ -55,8 +56,10 @@ async function begin(): Promise<string> {
 
 /** Runs the task until it waits for its last pass. */
 async function erase(taskId: string, into = store): Promise<void> {
+  const { pool } = storage
+  const eraseHere = (part: ArchivePart, erased: ErasedApplication) => eraseFromPart({ pool, store: into, cipher }, part, erased)
   for (;;) {
-    const step = await eraseSomeEverywhere(storage.pool, taskId, { applicationId: ERASED }, { archive: { store: into, cipher } })
+    const step = await eraseSomeEverywhere(pool, taskId, { applicationId: ERASED }, { archive: { store: into, eraseFromPart: eraseHere } })
     if (step.done || step.waitMs !== undefined) return
   }
 }
