@@ -11,8 +11,7 @@ import type { Regions } from '../domain/regions.ts'
 import type { Retention } from '../domain/retention.ts'
 import type { OutgoingClient } from '../http/client.ts'
 import type { RegionClient } from '../http/region-client.ts'
-import type { ObjectStore } from '../storage/archive/object-store.ts'
-import type { Cipher } from '../storage/cipher.ts'
+import type { ArchiveEraser } from '../storage/archive/erasure-task.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import type { EndpointStates } from '../storage/endpoint-states.ts'
 import type { Configuration } from '../storage/configuration.ts'
@@ -49,9 +48,8 @@ import { createTasks } from './tasks.ts'
 export interface ActivityDependencies {
   readonly pool: Pool
   readonly configuration: Configuration
-  readonly cipher: Cipher
   /** Undefined where nothing is archived. */
-  readonly archiveStore?: ObjectStore | undefined
+  readonly archiver?: ArchiveEraser | undefined
   readonly messages: MessageCache
   readonly configCache: ConfigCache
   readonly states: EndpointStates

@@ -1,10 +1,8 @@
 import type { ReplayPage, ReplayPageInput } from '../domain/fan-out.ts'
 import type { TaskInput, TaskStep } from '../domain/task.ts'
 import { advanceTask, readTaskInput, type TaskName } from '../storage/background-tasks.ts'
-import { eraseSomeEverywhere } from '../storage/archive/erasure-task.ts'
-import type { ObjectStore } from '../storage/archive/object-store.ts'
+import { eraseSomeEverywhere, type ArchiveEraser } from '../storage/archive/erasure-task.ts'
 import { broadcastSome } from '../storage/broadcast.ts'
-import type { Cipher } from '../storage/cipher.ts'
 import type { Configuration } from '../storage/configuration.ts'
 import { eraseSome, type ErasureInput } from '../storage/erasure.ts'
 import { redriveSome } from '../storage/history/dead-letters.ts'
@@ -25,18 +23,17 @@ const BATCHES: Partial<Record<TaskName, Step>> = {
 
 export interface TaskDependencies extends ReconcileDependencies {
   readonly configuration: Configuration
-  readonly cipher: Cipher
   /** Undefined where nothing is archived. */
-  readonly archiveStore?: ObjectStore | undefined
+  readonly archiver?: ArchiveEraser | undefined
 }
 
 /** Activities of background tasks. */
 export function createTasks(deps: TaskDependencies) {
-  const { pool, configuration, cipher, archiveStore: store } = deps
+  const { pool, configuration, archiver } = deps
   const erase = (_pool: Pool, taskId: string, input: ErasureInput) =>
-    store === undefined
+    archiver === undefined
       ? eraseSome(pool, taskId, input, { configuration })
-      : eraseSomeEverywhere(pool, taskId, input, { configuration, archive: { store, cipher } })
+      : eraseSomeEverywhere(pool, taskId, input, { configuration, archive: archiver })
   /** One bounded batch of each kind of task that the workflow `task` carries; replays have a workflow of their own. */
   const batches: Partial<Record<TaskName, Step>> = {
     ...BATCHES,

@@ -153,6 +153,7 @@ async function insert(into: Pool, messages: readonly Message[], attempts: readon
 async function report(from: Pool): Promise<void> {
   const store = await openObjectStore({ url: pathToFileURL(archived.path).href })
   const cipher = createCipher('a key for benchmarks, 32 characters or more')
+  const before = Math.round(process.resourceUsage().maxRSS / 1024)
   const parts: ArchivePart[] = [
     { table: 'message', outcome: null, day: DAY },
     { table: 'attempt', outcome: 'success', day: DAY },
@@ -181,6 +182,10 @@ async function report(from: Pool): Promise<void> {
   const total = { rows: sum((one) => one.rows), rawBytes: sum((one) => one.rawBytes), bytes: sum((one) => one.bytes) }
   const ms = done.reduce((all, one) => all + one.ms, 0)
   lines.push(line('together', { ...total, table: sizes.message + sizes.attempt }, ms))
+  const memory = Math.round(process.resourceUsage().maxRSS / 1024)
+  lines.push(
+    `memory of this process: ${before} MB before, ${memory} MB at most; ${done.map((one) => one.manifest.objects.length).join(', ')} objects\n`,
+  )
   process.stdout.write(`rows of: rows, bytes a row (table, JSON, archived), ratio (table, JSON), JSON MB/s\n${lines.join('')}`)
 }
 

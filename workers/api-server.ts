@@ -91,8 +91,9 @@ export async function startApiServer(
   return `http://${config.host === '0.0.0.0' ? '127.0.0.1' : config.host}:${port}`
 }
 
-function archiveLookupOf({ archiveStore: store, cipher, log }: Parts): ArchiveLookup | undefined {
-  return store === undefined ? undefined : createArchiveLookup({ store, cipher }, (error) => log.warn({ err: error }, 'archive.not-asked'))
+function archiveLookupOf({ archiver, cipher, log }: Parts): ArchiveLookup | undefined {
+  if (archiver === undefined) return undefined
+  return createArchiveLookup({ store: archiver.store, cipher }, (error) => log.warn({ err: error }, 'archive.not-asked'))
 }
 
 /** @returns what stops it */

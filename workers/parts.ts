@@ -8,8 +8,6 @@ import { createPrefetch, type Prefetch } from '../domain/prefetch.ts'
 import { createAddressGuard, type AddressGuard } from '../http/address-guard.ts'
 import { createRegionClient, type RegionClient } from '../http/region-client.ts'
 import { createResolve } from '../http/resolve.ts'
-import type { ObjectStore } from '../storage/archive/object-store.ts'
-import { openObjectStore } from '../storage/archive/open-store.ts'
 import { createCipher, type Cipher } from '../storage/cipher.ts'
 import { createConfigCache, type ConfigCache } from '../storage/config-cache.ts'
 import type { ConfigCopy } from '../storage/config-copy.ts'
@@ -20,6 +18,7 @@ import { createOperationalEvents, type OperationalEvents } from '../storage/oper
 import { createPool, observeStatements, type ObserveStatement, type Pool } from '../storage/pool.ts'
 import { createRevocations, type Revocations } from '../storage/revocations.ts'
 import { createSharedCache } from '../storage/shared-cache.ts'
+import { createArchiver, type Archiver } from './archiver.ts'
 import { connectConfiguration } from './shared-configuration.ts'
 import type { Stack } from './stack.ts'
 import { createClient } from './temporal.ts'
@@ -53,7 +52,7 @@ export interface Parts {
   readonly regionClient: RegionClient | undefined
   readonly revocations: Revocations
   /** Where message data goes that leaves the database; undefined where it is deleted. */
-  readonly archiveStore: ObjectStore | undefined
+  readonly archiver: Archiver | undefined
   readonly connection: NativeConnection
   readonly client: Client
   /** Share of the last moments that this process's event loop was busy, 0 to 1. */
@@ -92,7 +91,7 @@ export async function connectParts(config: Config, log: Logger, stack: Stack, ob
     guard: createGuard(config),
     regionClient: startRegionClient(complete, stack),
     revocations: createRevocations(pool),
-    archiveStore: await openArchive(config, stack),
+    archiver: await openArchive(complete, stack),
     connection,
     client: createClient(connection, config.temporalNamespace),
     utilisation: createUtilisation(),
@@ -100,11 +99,13 @@ export async function connectParts(config: Config, log: Logger, stack: Stack, ob
   }
 }
 
-async function openArchive({ archive }: Config, stack: Stack): Promise<ObjectStore | undefined> {
+async function openArchive(config: ServiceConfig, stack: Stack): Promise<Archiver | undefined> {
+  const { archive, databaseUrl, encryptionKey, previousEncryptionKeys, region, regions } = config
   if (archive === undefined) return undefined
-  const store = await openObjectStore(archive)
-  stack.push(() => Promise.resolve(store.close()))
-  return store
+  const owner = { region, zone: regions?.own.zone ?? null }
+  const archiver = await createArchiver({ archive, databaseUrl, encryptionKey, previousEncryptionKeys, owner })
+  stack.push(() => archiver.stop())
+  return archiver
 }
 
 function startRegionClient({ regions, region, jwtSecret }: ServiceConfig, stack: Stack): RegionClient | undefined {

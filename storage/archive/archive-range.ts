@@ -82,7 +82,15 @@ async function write(input: ArchiveRangeInput, lock: PartLock, known: ArchiveMan
   try {
     await copyRows(input, writer)
     const objects = await writer.finish()
-    const head = { ...part, schema: ARCHIVE_SCHEMA, region: owner.region, fromId, toId, erasures: [], writtenAt: new Date().toISOString() }
+    const head = {
+      ...part,
+      schema: ARCHIVE_SCHEMA,
+      region: owner.region,
+      fromId,
+      toId,
+      erasures: known?.erasures ?? [],
+      writtenAt: new Date().toISOString(),
+    }
     const manifest = manifestOf(head, objects)
     const now = await countRange(pool, input)
     if (now.rows !== manifest.rows || now.payloads !== manifest.payloads) {

@@ -26,24 +26,32 @@ export interface ObjectStore {
   close(): void
 }
 
-/** What can be wrong with an archive. */
-export type ArchiveErrorCode =
-  /** There is no object of this key. */
-  | 'object_missing'
-  /** An object is not what its manifest says, or was not read back as it was written. */
-  | 'object_corrupt'
-  /** It was encrypted with a key that is not known. */
-  | 'key_unknown'
-  /** A manifest cannot be read. */
-  | 'manifest_invalid'
-  /** Rows were changed or deleted while they were archived: to be repeated. */
-  | 'rows_changed'
-  /** The archive belongs to another region, or rows to another zone. */
-  | 'wrong_region'
-  /** Another process archives or erases the same part. */
-  | 'part_busy'
-  /** The store does not do what it is asked. */
-  | 'store_failed'
+/**
+ * What can be wrong with an archive.
+ * - `object_missing`: there is no object of this key
+ * - `object_corrupt`: an object is not what its manifest says, or was not read back as it was written
+ * - `key_unknown`: it was encrypted with a key that is not known
+ * - `manifest_invalid`: a manifest cannot be read
+ * - `rows_changed`: rows were changed or deleted while they were archived: to be repeated
+ * - `wrong_region`: the archive belongs to another region, or rows to another zone
+ * - `part_busy`: another process archives or erases the same part
+ * - `store_failed`: the store does not do what it is asked
+ */
+const ARCHIVE_ERROR_CODES = [
+  'object_missing',
+  'object_corrupt',
+  'key_unknown',
+  'manifest_invalid',
+  'rows_changed',
+  'wrong_region',
+  'part_busy',
+  'store_failed',
+] as const
+export type ArchiveErrorCode = (typeof ARCHIVE_ERROR_CODES)[number]
+
+export function isArchiveErrorCode(code: string | undefined): code is ArchiveErrorCode {
+  return (ARCHIVE_ERROR_CODES as readonly (string | undefined)[]).includes(code)
+}
 
 export class ArchiveError extends Error {
   override readonly name = 'ArchiveError'

@@ -94,7 +94,10 @@ interface RowKey {
   readonly size: number
 }
 
-/** Keys in the order of their groups, which come in theirs: one group after the other is looked up in the index that begins with it. */
+/**
+ * Keys in the order of their groups, which come in theirs: one group after the other is looked up in the index that begins with
+ * it. The comparison of pairs is what has that index chosen, and not the one of ids alone, in which others' rows are between.
+ */
 async function readKeys(db: Queryable, range: RowRange, groups: readonly Group[], after: string | undefined): Promise<RowKey[]> {
   const { groups: columns, size } = ARCHIVED[range.table]
   const last = columns.at(-1)!
@@ -104,7 +107,7 @@ async function readKeys(db: Queryable, range: RowRange, groups: readonly Group[]
      CROSS JOIN LATERAL (
        SELECT r.${last} AS group, r.id, ${more} AS more, ${size} AS size FROM ${sourceOf(range)} r
        WHERE r.${last} = g.last AND r.app_id = g.app_id AND r.id >= $3 AND r.id < $4
-         AND r.id > CASE WHEN g.place = 1 THEN $5 ELSE '' END AND ${outcomeOf(range)}
+         AND (r.${last}, r.id) > (g.last, CASE WHEN g.place = 1 THEN $5 ELSE '' END) AND ${outcomeOf(range)}
        ORDER BY r.id LIMIT ${LIMITS.archiveKeysPerRead}) k
      LIMIT ${LIMITS.archiveKeysPerRead}`,
     [groups.map(([app]) => app), groups.map((group) => group.at(-1)), range.fromId, range.toId, after ?? ''],
@@ -129,12 +132,12 @@ function* cutBySize(keys: readonly RowKey[]): Iterable<readonly RowKey[]> {
 /** The rows of these keys in their order, without those that have been deleted meanwhile. */
 async function readRows(db: Queryable, range: RowRange, keys: readonly RowKey[]): Promise<ArchiveRow[]> {
   const columns = ARCHIVED[range.table].columns.map(({ name, read }) => `${read} AS ${name}`).join(', ')
-  const byKey =
-    range.table === 'attempt'
-      ? 'FROM unnest($1::text[], $2::text[]) AS k (id, message_id) JOIN SOURCE r ON r.message_id = k.message_id AND r.id = k.id'
-      : 'FROM unnest($1::text[], $2::text[]) AS k (id, nothing) JOIN SOURCE r ON r.id = k.id'
+  const byKey = range.table === 'attempt' ? 'r.message_id = k.more AND r.id = k.id' : 'r.id = k.id'
+  // The limit has each key looked up by itself: joined otherwise, all of the day would be read for some of it.
   const { rows } = await db.query<Record<string, string | number | null>>(
-    `SELECT ${columns} ${byKey.replace('SOURCE', sourceOf(range))} WHERE r.id >= $3 AND r.id < $4`,
+    `SELECT f.* FROM unnest($1::text[], $2::text[]) AS k (id, more)
+     CROSS JOIN LATERAL (
+       SELECT ${columns} FROM ${sourceOf(range)} r WHERE ${byKey} AND r.id >= $3 AND r.id < $4 AND ${outcomeOf(range)} LIMIT 1) f`,
     [keys.map(({ id }) => id), keys.map(({ more }) => more), range.fromId, range.toId],
   )
   const byId = new Map(rows.map((row) => [row['id'] as string, row]))

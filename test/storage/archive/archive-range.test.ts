@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { readFileSync, readdirSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, beforeEach, test } from 'node:test'
 import { manifestKeyOf, objectPrefixOf, type ArchiveManifest } from '../../../domain/archive.ts'
 import { newId } from '../../../domain/ids.ts'
+import { LIMITS } from '../../../domain/limits.ts'
 import { archiveRange, isArchived } from '../../../storage/archive/archive-range.ts'
 import { readManifest } from '../../../storage/archive/manifests.ts'
 import type { ObjectStore } from '../../../storage/archive/object-store.ts'
@@ -44,6 +45,12 @@ async function idsIn(manifest: ArchiveManifest): Promise<string[]> {
       ids.push(...rows.map((row) => row['id'] as string))
   }
   return ids
+}
+
+async function keysUnder(prefix: string): Promise<string[]> {
+  const keys: string[] = []
+  for await (const { key } of store.list(prefix)) keys.push(key)
+  return keys
 }
 
 test('every column of the tables is archived', async () => {
@@ -124,10 +131,8 @@ test('a run that is repeated changes nothing, and one that finds more rows write
   assert.equal(await isArchived(rangeOf(pool, store, MESSAGES)), false)
   const more = await archiveRange(rangeOf(pool, store, MESSAGES))
   assert.deepEqual([more.written, more.manifest.rows], [true, 11])
-  const keys: string[] = []
-  for await (const { key } of store.list(objectPrefixOf(MESSAGES))) keys.push(key)
   assert.deepEqual(
-    keys,
+    await keysUnder(objectPrefixOf(MESSAGES)),
     more.manifest.objects.map(({ key }) => key),
   )
 })
@@ -173,6 +178,37 @@ test('rows that are added while they are archived make the run fail, and leave n
   assert.equal(await readManifest(store, MESSAGES), undefined)
   for await (const { key } of store.list('data/')) assert.fail(key)
   assert.equal((await archiveRange(rangeOf(pool, store, MESSAGES))).manifest.rows, 11)
+})
+
+test('a run that dies at any place leaves nothing that is taken for complete, and is repeated to the same end', async () => {
+  const { pool } = storage
+  await fillDay(pool, { appId: 'app_a', messages: 10, attemptsEach: 0 })
+  await archiveRange(rangeOf(pool, store, partOf('message', null, '2026-08-21')))
+  for (const dieAt of [1, 2]) {
+    let puts = 0
+    const dying: ObjectStore = {
+      ...store,
+      // The last object of a process may be there, and its deletion is not made any more.
+      put: async (key, body) => {
+        if (++puts < dieAt) return store.put(key, body)
+        if (key.startsWith('data/')) await store.put(key, body)
+        throw new Error('killed')
+      },
+      delete: () => Promise.reject(new Error('killed')),
+    }
+    await assert.rejects(archiveRange(rangeOf(pool, dying, MESSAGES)), /killed/)
+    assert.equal(await readManifest(store, MESSAGES), undefined)
+  }
+  const left = await keysUnder(objectPrefixOf(MESSAGES))
+  assert.equal(left.length, 2)
+  const daysAgo = new Date(Date.now() - 2 * LIMITS.archiveOrphanMs)
+  utimesSync(join(archive.path, left[0]!), daysAgo, daysAgo)
+  assert.deepEqual((await verifyArchive({ store, cipher }, {})).orphans, [left[0]])
+  const { manifest } = await archiveRange(rangeOf(pool, store, MESSAGES))
+  assert.equal(manifest.rows, 10)
+  // What may still be written by somebody stays.
+  assert.deepEqual(await keysUnder(objectPrefixOf(MESSAGES)), [left[1]!, ...manifest.objects.map(({ key }) => key)].sort())
+  assert.deepEqual((await verifyArchive({ store, cipher }, {})).problems, [])
 })
 
 test('a run that is told to stop leaves nothing that is taken for complete', async () => {

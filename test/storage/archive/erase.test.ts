@@ -1,17 +1,21 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, test } from 'node:test'
+import type { ArchivePart } from '../../../domain/archive.ts'
 import { newId } from '../../../domain/ids.ts'
 import { archiveRange } from '../../../storage/archive/archive-range.ts'
-import { eraseFromPart } from '../../../storage/archive/erase.ts'
+import { eraseFromPart, type ErasedApplication } from '../../../storage/archive/erase.ts'
 import { eraseSomeEverywhere } from '../../../storage/archive/erasure-task.ts'
 import { readManifest } from '../../../storage/archive/manifests.ts'
 import type { ObjectStore } from '../../../storage/archive/object-store.ts'
+import { openObjectStore } from '../../../storage/archive/open-store.ts'
 import { searchArchive } from '../../../storage/archive/search.ts'
 import { verifyArchive } from '../../../storage/archive/verify.ts'
 import { findTask, insertTask } from '../../../storage/background-tasks.ts'
+import { NO_S3, startS3, type S3Server } from '../../support/s3.ts'
 import { createStorage, type Storage } from '../rows.ts'
 import { cipher, createFileArchive, fillDay, partOf, rangeOf } from './fill.ts'
 
+const s3: S3Server | undefined = await startS3()
 let storage: Storage
 let archive: Awaited<ReturnType<typeof createFileArchive>>
 let store: ObjectStore
@@ -27,7 +31,10 @@ afterEach(async () => {
   archive.remove()
   await storage.pool.query('TRUNCATE message, attempt, application, background_task')
 })
-after(() => storage.drop())
+after(async () => {
+  await s3?.stop()
+  await storage.drop()
+})
 
 const MESSAGES = partOf('message')
 const ERASED = 'app_b'
@@ -55,8 +62,10 @@ async function begin(): Promise<string> {
 
 /** Runs the task until it waits for its last pass. */
 async function erase(taskId: string, into = store): Promise<void> {
+  const { pool } = storage
+  const eraseHere = (part: ArchivePart, erased: ErasedApplication) => eraseFromPart({ pool, store: into, cipher }, part, erased)
   for (;;) {
-    const step = await eraseSomeEverywhere(storage.pool, taskId, { applicationId: ERASED }, { archive: { store: into, cipher } })
+    const step = await eraseSomeEverywhere(pool, taskId, { applicationId: ERASED }, { archive: { store: into, eraseFromPart: eraseHere } })
     if (step.done || step.waitMs !== undefined) return
   }
 }
@@ -144,4 +153,17 @@ test('who is not in a part leaves it as it is', async () => {
   const receipt = await eraseFromPart({ pool: storage.pool, store, cipher }, MESSAGES, { appId: 'app_bb', taskId: 'qtask_1' })
   assert.deepEqual([receipt?.rows, receipt?.replaced], [0, []])
   assert.deepEqual(await readManifest(store, MESSAGES), before)
+})
+
+test('an application is erased from a bucket', { skip: s3 === undefined && NO_S3 }, async () => {
+  const { pool } = storage
+  store = await openObjectStore(s3!.bucket('erasing'))
+  await fillAndArchive()
+  const taskId = await begin()
+  await erase(taskId)
+  assert.deepEqual([await rowsOf('app_a'), await rowsOf(ERASED), await rowsOf('app_c')], [36, 0, 36])
+  assert.deepEqual((await verifyArchive({ store, cipher }, {})).problems, [])
+  assert.equal((await keysOf()).length, 3)
+  assert.equal((await findTask(pool, taskId, { orgId }))?.data['archiveRows'], 40)
+  store.close()
 })
