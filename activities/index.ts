@@ -38,7 +38,7 @@ import type { OpenWorkflows } from './reconcile.ts'
 import { createQueueDrain } from './queue-drain.ts'
 import type { QueueHints } from './queue-hints.ts'
 import { createRedeliver } from './redeliver.ts'
-import { createRetention, type RetentionDependencies } from './retention.ts'
+import { createRetention, type TableArchiver } from './retention.ts'
 import { createRequestSlots, type RequestSlots, type SlotUsage } from './request-slots.ts'
 import type { RunMemory } from './run-memory.ts'
 import { createSchedule } from './schedule.ts'
@@ -49,7 +49,7 @@ export interface ActivityDependencies {
   readonly pool: Pool
   readonly configuration: Configuration
   /** Undefined where nothing is archived. */
-  readonly archiver?: ArchiveEraser | undefined
+  readonly archiver?: (ArchiveEraser & TableArchiver) | undefined
   readonly messages: MessageCache
   readonly configCache: ConfigCache
   readonly states: EndpointStates
@@ -77,8 +77,6 @@ export interface ActivityDependencies {
   readonly laneSlots: Readonly<Record<Lane, number>>
   readonly svixHeaders: boolean
   readonly retention: Retention
-  /** Name of this region. */
-  readonly region: string
   readonly load: Pick<Load, 'firstRequest' | 'fault' | 'addLane'>
   /** Undefined, both: there is no other region. */
   readonly regions: Regions | undefined
@@ -127,12 +125,8 @@ export function createActivities(deps: ActivityDependencies) {
     ...guarded(createMailbox({ ...deps, sendRetry, drainQueue }), deps),
     ...guarded(createTasks(deps), deps),
     ...guarded(createSchedule(deps), deps),
-    ...guarded(createRetention({ ...deps, archive: archiveOf(deps) }), deps),
+    ...guarded(createRetention(deps), deps),
   }
-}
-
-function archiveOf({ archiveStore: store, cipher, region, regions }: ActivityDependencies): RetentionDependencies['archive'] {
-  return store === undefined ? undefined : { store, cipher, owner: { region, zone: regions?.own.zone ?? null } }
 }
 
 export type Activities = ReturnType<typeof createActivities>

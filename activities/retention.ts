@@ -12,27 +12,31 @@ import {
   type DueTable,
   type Retention,
 } from '../domain/retention.ts'
-import { archiveRange } from '../storage/archive/archive-range.ts'
-import type { ArchiveOwner } from '../storage/archive/manifests.ts'
-import type { ObjectStore } from '../storage/archive/object-store.ts'
-import type { Cipher } from '../storage/cipher.ts'
+import type { ArchiveRangeResult } from '../storage/archive/archive-range.ts'
+import type { RowRange } from '../storage/archive/rows.ts'
 import { createDays, dropDay, isLocked, listDayTables, oldestDay, removeOld, type Dropped } from '../storage/partitions.ts'
 import type { Pool } from '../storage/pool.ts'
+
+/** Archives rows of a table as `archiveRange` of storage/archive. @throws {ArchiveError} */
+export interface TableArchiver {
+  archiveRange(range: RowRange, options?: { readonly signal?: AbortSignal | undefined }): Promise<Pick<ArchiveRangeResult, 'manifest'>>
+}
 
 export interface RetentionDependencies {
   readonly pool: Pool
   readonly retention: Retention
   /** Where rows go that leave the database; undefined: nowhere. */
-  readonly archive?: { readonly store: ObjectStore; readonly cipher: Cipher; readonly owner: ArchiveOwner } | undefined
-  /** Tells the server that an activity goes on; of an activity's context unless given. */
-  readonly heartbeat?: () => void
+  readonly archiver?: TableArchiver | undefined
+  /** The activity's own unless given. */
+  readonly context?: () => Pick<Context, 'heartbeat' | 'cancellationSignal'>
 }
 
 const HEARTBEAT_MS = 2000
 
 /** All take the time (Unix milliseconds) by which they tell what is old. */
-export function createRetention({ pool, retention, archive, heartbeat = () => Context.current().heartbeat() }: RetentionDependencies) {
+export function createRetention({ pool, retention, archiver, context = () => Context.current() }: RetentionDependencies) {
   const working = async <T>(work: () => Promise<T>): Promise<T> => {
+    const { heartbeat } = context()
     const beat = setInterval(heartbeat, HEARTBEAT_MS)
     try {
       return await work()
@@ -55,16 +59,16 @@ export function createRetention({ pool, retention, archive, heartbeat = () => Co
     /** Tables of which nothing is kept any longer, and whether their rows are to be archived first. */
     async dueDayTables({ atMs }: { atMs: number }): Promise<DueTable[]> {
       const due = dueTables(await listDayTables(pool), atMs, retention)
-      return due.map((table) => ({ ...table, ...(archive !== undefined && isArchived(table) ? { archived: true } : {}) }))
+      return due.map((table) => ({ ...table, ...(archiver !== undefined && isArchived(table) ? { archived: true } : {}) }))
     },
 
     /** Archives the rows of one of them, which are read back and compared. What is archived already is left as it is. @returns rows */
     archiveDayTable: ({ table }: { table: DayTable }): Promise<number> =>
       working(async () => {
-        if (archive === undefined || !(await listDayTables(pool)).some(({ name }) => name === table.name)) return 0
+        if (archiver === undefined || !(await listDayTables(pool)).some(({ name }) => name === table.name)) return 0
         let rows = 0
         for (const range of archivedRanges(table, await oldestDay(pool, table))) {
-          const { manifest } = await archiveRange({ ...archive, ...range, pool, source: table.name })
+          const { manifest } = await archiver.archiveRange({ ...range, source: table.name }, { signal: context().cancellationSignal })
           rows += manifest.rows
         }
         return rows

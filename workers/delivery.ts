@@ -86,7 +86,6 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     laneSlots: config.laneSlots,
     svixHeaders: config.svixHeaders,
     retention: config.retention,
-    region: config.region,
     load: options.load,
     watch: options.watch,
     onSlots: (usage) => options.metrics.slots(usage),

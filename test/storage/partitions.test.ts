@@ -12,6 +12,8 @@ import { createRecorder } from '../../storage/recorder.ts'
 import { count, createStorage, newMessage, newRecord, type Storage } from './rows.ts'
 
 const DAY_MS = 86_400_000
+/** There is no activity. */
+const OUTSIDE = () => ({ heartbeat: () => undefined, cancellationSignal: new AbortController().signal })
 const RETENTION = { deliveredDays: 30, failedDays: 90 }
 const todayMs = Math.floor(Date.now() / DAY_MS) * DAY_MS
 
@@ -123,7 +125,7 @@ test('a table that was taken out by a process that died then is dropped', async 
   const name = nameOf('message', dayMs)
   await storage.pool.query(`ALTER TABLE message DETACH PARTITION ${name}`)
   assert.equal((await tableOf(name)).attached, false)
-  const retention = createRetention({ pool: storage.pool, retention: RETENTION, heartbeat: () => undefined })
+  const retention = createRetention({ pool: storage.pool, retention: RETENTION, context: OUTSIDE })
   const due = await retention.dueDayTables({ atMs: Date.now() })
   assert.deepEqual(
     due.map((one) => one.name),
@@ -152,7 +154,7 @@ test('through 120 days what is to be kept is there, and nothing else', async () 
   storage = fresh
   try {
     const { pool } = fresh
-    const retention = createRetention({ pool, retention: RETENTION, heartbeat: () => undefined })
+    const retention = createRetention({ pool, retention: RETENTION, context: OUTSIDE })
     const put5: [number, string][] = []
     const put90: [number, string][] = []
     const later: [number, string][] = []
@@ -227,7 +229,7 @@ test('a database with history from before there were days keeps it, and drops it
     ],
   )
   await put(Date.now())
-  const retention = createRetention({ pool, retention: RETENTION, heartbeat: () => undefined })
+  const retention = createRetention({ pool, retention: RETENTION, context: OUTSIDE })
   for (const [days, messages] of [
     [90, 5],
     [91, 1],

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { createRetention } from '../../../activities/retention.ts'
+import { archiveRange } from '../../../storage/archive/archive-range.ts'
 import { restoreArchive } from '../../../storage/archive/restore.ts'
 import { verifyArchive } from '../../../storage/archive/verify.ts'
 import { createDays } from '../../../storage/partitions.ts'
@@ -8,6 +9,8 @@ import { createStorage, type Storage } from '../rows.ts'
 import { cipher, createFileArchive, fillDay, OWNER } from './fill.ts'
 
 const DAY_MS = 86_400_000
+/** There is no activity. */
+const OUTSIDE = () => ({ heartbeat: () => undefined, cancellationSignal: new AbortController().signal })
 const todayMs = Math.floor(Date.now() / DAY_MS) * DAY_MS
 /** Days ago: of two days nothing is kept, of one the successes are old, one is fresh. */
 const DAYS = [95, 91, 40, 1]
@@ -41,8 +44,8 @@ const retention = () =>
   createRetention({
     pool: storage.pool,
     retention: { deliveredDays: 30, failedDays: 90 },
-    archive: { store: archive.store, cipher, owner: OWNER },
-    heartbeat: () => undefined,
+    archiver: { archiveRange: (range) => archiveRange({ ...range, pool: storage.pool, store: archive.store, cipher, owner: OWNER }) },
+    context: OUTSIDE,
   })
 
 test('what is dropped is archived before: the database and the archive together have every row once', async () => {
