@@ -1,6 +1,5 @@
 /** Objects of the archive: made of rows in their order, read back to verify them, and read in parts. */
-import { createHash, type Hash } from 'node:crypto'
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes, type Hash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import { objectPrefixOf, type ArchiveObject, type ArchivePart, type ArchiveTable } from '../../domain/archive.ts'
 import { LIMITS } from '../../domain/limits.ts'

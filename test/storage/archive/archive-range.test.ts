@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync, readdirSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, beforeEach, test } from 'node:test'
-import { manifestKeyOf, objectPrefixOf, type ArchiveManifest } from '../../../domain/archive.ts'
+import { idsOfDay, manifestKeyOf, objectPrefixOf, type ArchiveManifest } from '../../../domain/archive.ts'
 import { newId } from '../../../domain/ids.ts'
 import { LIMITS } from '../../../domain/limits.ts'
 import { archiveRange, isArchived } from '../../../storage/archive/archive-range.ts'
@@ -114,6 +114,28 @@ test('a payload that was published with a shorter retention is not archived', as
   await restoreArchive({ pool, store, cipher, ...ALL, tables: ['message'] })
   const { rows } = await pool.query(`SELECT DISTINCT app_id FROM archive_test.message WHERE payload IS NOT NULL`)
   assert.deepEqual(rows, [{ app_id: 'app_b' }])
+})
+
+test('partitioned tables are archived like others, as a whole or a partition that is named', async () => {
+  const { pool } = storage
+  await fillDay(pool, { appId: 'app_a', messages: 8 })
+  await fillDay(pool, { appId: 'app_a', messages: 3, day: '2026-08-21' })
+  const day = idsOfDay('attempt', DAY)
+  await pool.query(
+    'CREATE TABLE parted (LIKE attempt INCLUDING ALL EXCLUDING INDEXES, PRIMARY KEY (message_id, id, status)) PARTITION BY LIST (status)',
+  )
+  await pool.query('CREATE INDEX ON parted (endpoint_id, id)')
+  await pool.query('CREATE TABLE parted_success PARTITION OF parted FOR VALUES IN (0) PARTITION BY RANGE (id)')
+  await pool.query('CREATE TABLE parted_rest PARTITION OF parted DEFAULT')
+  await pool.query(`CREATE TABLE "parted day" PARTITION OF parted_success FOR VALUES FROM ('${day.fromId}') TO ('${day.toId}')`)
+  await pool.query('CREATE TABLE parted_days PARTITION OF parted_success DEFAULT')
+  await pool.query('INSERT INTO parted SELECT * FROM attempt')
+  const whole = { ...rangeOf(pool, store, partOf('attempt', 'failure')), source: 'parted' }
+  assert.equal((await archiveRange(whole)).manifest.rows, 8)
+  const one = { ...rangeOf(pool, store, partOf('attempt', 'success')), source: 'public.parted day' }
+  assert.equal((await archiveRange(one)).manifest.rows, 8)
+  assert.equal(await isArchived({ ...one, source: 'parted' }), true)
+  await pool.query('DROP TABLE parted')
 })
 
 test('a day without rows has a manifest', async () => {
