@@ -136,12 +136,12 @@ async function commit(deps: IntakeDependencies, messages: NewMessage[]): Promise
   const grouped = dispatcher?.idle === true && messages.length <= LIMITS.groupMaxMessages
   const routing = await routingOf(deps, messages)
   const result = await acceptMessages(pool, messages, grouped, deps.groupLeaseMs, routing)
-  wakeAll(deps, result.wakes)
   remember(
     deps.messages,
     messages.filter(({ id }) => result.accepted.has(id)),
     routing,
   )
+  wakeAll(deps, result.wakes)
   const waiting = messages.filter((message) => result.fannedOut.has(message.id))
   takeInHand(deps, messages, { ...routing, fannedOut: result.fannedOut })
   if (waiting.length > 0) {

@@ -74,6 +74,12 @@ export async function readMessages(pool: Pool, cache: MessageCache, ids: readonl
     values: [missing],
   })
   for (const row of rows) {
+    // Whoever accepted it has put it there meanwhile, and knows more of it.
+    const known = cache.get(row.id)
+    if (known !== undefined) {
+      found.set(row.id, known)
+      continue
+    }
     const message: StoredMessage = {
       id: row.id,
       appId: row.app_id,

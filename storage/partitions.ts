@@ -47,7 +47,7 @@ const NAME = /^(message|attempt|message_payload)_(before_)?(\d{4})(\d\d)(\d\d)(?
 export async function listDayTables(db: Queryable): Promise<DayTable[]> {
   const { rows } = await db.query<{ name: string; attached: boolean }>(
     `SELECT c.relname AS name, i.inhrelid IS NOT NULL AS attached FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
-     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND c.relname ~ '^(${PARTITIONED.join('|')})_'`,
+     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND c.relname ~ '^(${PARTITIONED.join('|')})_' ORDER BY c.relname`,
   )
   return rows.flatMap(({ name, attached }) => {
     const table = readName(name)
