@@ -1,6 +1,5 @@
 /** How long message data is kept, and which of its tables are to go. A table holds one day (UTC). */
-import type { ArchivePart } from './archive.ts'
-import { lowestIdAt } from './ids.ts'
+import { dayOf, idsOfDay, type ArchivePart } from './archive.ts'
 import { LIMITS } from './limits.ts'
 
 const DAY_MS = 86_400_000
@@ -76,12 +75,11 @@ export interface ArchivedRange extends ArchivePart {
  */
 export function archivedRanges({ parent, part, dayMs }: DayTable, firstMs: number): ArchivedRange[] {
   if (parent === 'message_payload') return []
-  const prefix = parent === 'message' ? 'msg' : 'atmpt'
   const outcomes = ({ delivered: ['success'], failed: ['failure'], whole: ['success', 'failure'] } as const)[part]
   const ranges: ArchivedRange[] = []
   for (let ms = Math.min(firstMs, dayMs); ms <= dayMs; ms += DAY_MS) {
-    const ids = { day: new Date(ms).toISOString().slice(0, 10), fromId: lowestIdAt(prefix, ms), toId: lowestIdAt(prefix, ms + DAY_MS) }
-    for (const outcome of parent === 'message' ? [null] : outcomes) ranges.push({ table: parent, outcome, ...ids })
+    const day = dayOf(ms)
+    for (const outcome of parent === 'message' ? [null] : outcomes) ranges.push({ table: parent, outcome, day, ...idsOfDay(parent, day) })
   }
   return ranges
 }
