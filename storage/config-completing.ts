@@ -102,7 +102,12 @@ async function openSnapshot(leader: ConfigLeader): Promise<Snapshot> {
     // A commit that is confirmed confirms all before it. Without it a copy could have what a new leader does not know.
     await leader.transaction((client) => client.query('UPDATE config_clock SET at = clock_timestamp()'))
     const client = await pool.connect()
-    await client.query(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(name)}`)
+    try {
+      await client.query(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(name)}`)
+    } catch (error) {
+      client.release(true)
+      throw error
+    }
     const close = async () => {
       // Also where a statement has failed or is not answered: the connection is not used again.
       client.release(true)
