@@ -9,6 +9,7 @@ import { pageReply, readFlag, readHistory } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { messageList, messageOut, showMessage } from '../schemas/message.ts'
 import { applicationOf, messageOf, orArchived } from '../scope.ts'
+import { mergeLists } from '../shards.ts'
 import { publishing } from './publish.ts'
 
 /** The workflow that carries the message: Postgres knows once anything was recorded, until then Temporal is asked. */
@@ -80,6 +81,7 @@ export const messageRoutes: RouteTable = {
       description: 'Deletes the payload; the message stays.',
       replies: { 204: null },
       access: 'organisation',
+      across: { of: 'message' },
       handle: expunge,
     },
   },

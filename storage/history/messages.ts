@@ -56,6 +56,16 @@ export async function findMessage(
   return rows[0]
 }
 
+/** Those of the event ids that the application has messages with. */
+export async function findTakenEventIds(db: Queryable, appId: string, eventIds: readonly string[]): Promise<Set<string>> {
+  const { rows } = await db.query<{ event_id: string }>({
+    name: 'event-ids-taken',
+    text: 'SELECT event_id FROM message_event_id WHERE app_id = $1 AND event_id = ANY($2::text[])',
+    values: [appId, eventIds],
+  })
+  return new Set(rows.map((row) => row.event_id))
+}
+
 /** The named messages without their payloads. */
 export async function findMessages(db: Queryable, ids: readonly string[]): Promise<Map<string, StoredMessage>> {
   const { rows } = await db.query<StoredMessage>(`SELECT ${messageColumns(false)} FROM message m WHERE m.id = ANY($1::text[])`, [ids])
