@@ -34,7 +34,6 @@ import { resendingRoutes } from './routes/resending.ts'
 import { statisticsRoutes } from './routes/statistics.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { createRoutes, type RouteTable } from './routing.ts'
-import { createShardedIntake } from './sharded-intake.ts'
 
 export const ROUTES: RouteTable = {
   ...applicationRoutes,
@@ -66,8 +65,7 @@ export const ROUTES: RouteTable = {
  * The HTTP API. Publishing comes first because it is the hot path; only `createFront` runs before it.
  * @returns an Express application, not listening yet
  */
-export function createApi(given: ApiDependencies): express.Express {
-  const deps = given.shards === undefined ? given : { ...given, intake: createShardedIntake(given.intake, given.shards) }
+export function createApi(deps: ApiDependencies): express.Express {
   const app = express()
   app.disable('x-powered-by')
   app.disable('etag')

@@ -6,6 +6,7 @@ import { createApiServer } from '../api/http-server.ts'
 import { notingWrites } from '../api/history.ts'
 import { createIntake } from '../api/intake.ts'
 import { createApi } from '../api/server.ts'
+import { createShardedIntake } from '../api/sharded-intake.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { writeGapMs } from '../domain/linger.ts'
 import { createReadsOfPrimary } from '../storage/history/reads.ts'
@@ -59,9 +60,7 @@ export async function startApiServer(parts: Parts, others: Others, stack: Stack)
     },
     stack,
   )
-  const server = createApiServer(
-    createApi(shards === undefined ? own : { ...own, shards, configCache: forgettingIn(own.configCache, shards) }),
-  )
+  const server = createApiServer(createApi(frontOf(own, shards, others)))
   if (config.metricsPort !== undefined) others.metrics.requests(server)
   server.listen({ port: config.port, host: config.host, backlog: LIMITS.connectionsToAcceptMax })
   await once(server, 'listening')
@@ -69,6 +68,14 @@ export async function startApiServer(parts: Parts, others: Others, stack: Stack)
   if (config.previousEncryptionKeys.length > 0) stack.push(startRenewal(parts))
   const { port } = server.address() as AddressInfo
   return `http://${config.host === '0.0.0.0' ? '127.0.0.1' : config.host}:${port}`
+}
+
+/** What requests are served with: this process's own database, and the others where there are several. */
+function frontOf(own: ApiDependencies, shards: ApiShards | undefined, { metrics, tracing }: Others): ApiDependencies {
+  const intake = shards === undefined ? own.intake : createShardedIntake(own.intake, shards)
+  const measured = metrics.accepting(tracing?.publishing(intake) ?? intake)
+  if (shards === undefined) return { ...own, intake: measured }
+  return { ...own, intake: measured, shards, configCache: forgettingIn(own.configCache, shards) }
 }
 
 /** The same cache; what this process has changed is forgotten in those of the other shards too. */
@@ -107,11 +114,10 @@ function connectApi(parts: Parts, others: Others, stack: Stack): ApiDependencies
     weights: parts.config.priorityWeights,
   })
   stack.push(() => intake.drained())
-  const noted = replicas === undefined ? intake : notingWrites(intake, replicas)
   return {
     ...parts,
     history,
-    intake: others.metrics.accepting(others.tracing?.publishing(noted) ?? noted),
+    intake: replicas === undefined ? intake : notingWrites(intake, replicas),
     launchTask: createLaunchTask(parts),
     findFanOut: createFindFanOut(client),
     wakeMailbox,

@@ -3,6 +3,7 @@ import type { Priority } from '../../domain/priority.ts'
 import { EXPUNGED_CHANNEL } from '../config-changes.ts'
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from '../page.ts'
 import type { Queryable } from '../pool.ts'
+import { readInWindows } from './windows.ts'
 
 /** A message as the API shows it. */
 export interface StoredMessage {
@@ -98,12 +99,15 @@ export async function listMessages(
   page: Page,
   options: { withPayload: boolean },
 ): Promise<PageOf<StoredMessage>> {
-  const parameters = createParameters()
-  const where = [`m.app_id = ${parameters.add(appId)}`, ...historyConditions(filter, 'm.id', parameters.add)]
-  const { rows } = await db.query<StoredMessage>(
-    `SELECT ${messageColumns(options.withPayload)} FROM message m WHERE ${where.join(' AND ')} AND ${pageClause(page, 'm.id', parameters)}`,
-    parameters.values,
-  )
+  const rows = await readInWindows('msg', page, filter, Date.now(), async (bounds, part) => {
+    const parameters = createParameters()
+    const where = [`m.app_id = ${parameters.add(appId)}`, ...historyConditions({ ...filter, ...bounds }, 'm.id', parameters.add)]
+    const { rows: some } = await db.query<StoredMessage>(
+      `SELECT ${messageColumns(options.withPayload)} FROM message m WHERE ${where.join(' AND ')} AND ${pageClause(part, 'm.id', parameters)}`,
+      parameters.values,
+    )
+    return some
+  })
   return cutPage(rows, page)
 }
 
