@@ -55,7 +55,7 @@ async function everywhere(shards: readonly Shard[], across: Across, at: At): Pro
   const failed = settled.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []))
   const replies = settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
   const reason = failed.find((error) => !isNotFound(error)) ?? (replies.length === 0 ? failed[0] : undefined)
-  if (reason !== undefined) throw reason
+  if (reason !== undefined) throw asError(reason)
   return 'all' in across && replies.length > 1 ? across.all(replies) : replies[0]!
 }
 
@@ -69,8 +69,10 @@ async function firstFound(shards: readonly Shard[], at: At): Promise<Reply> {
       reason = error
     }
   }
-  throw reason
+  throw asError(reason)
 }
+
+const asError = (reason: unknown): Error => (reason instanceof Error ? reason : new Error(String(reason)))
 
 const isNotFound = (error: unknown): boolean => error instanceof ApiError && error.code === 'not_found'
 

@@ -317,22 +317,28 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     temporalUiPort: value.TIDINGS_TEMPORAL_UI_PORT,
     temporalServer: value.TIDINGS_TEMPORAL_SERVER,
     postgresPort: value.TIDINGS_POSTGRES_PORT,
-    databasePool: value.TIDINGS_DATABASE_POOL,
     cacheMaxBytes: value.TIDINGS_CACHE_MB * 1_000_000,
     kubernetesDeployment: value.TIDINGS_KUBERNETES_DEPLOYMENT,
     redisUrl: value.TIDINGS_REDIS_URL,
-    databaseUrl: value.DATABASE_URL,
-    shards: shardsConfig(value, { region, namespace }),
+    ...databasesOf(value, { region, namespace }),
     copyName: region,
-    configDatabaseUrls: value.CONFIG_DATABASE_URLS,
-    databaseReplicaUrls: value.DATABASE_REPLICA_URLS,
-    replicaMaxLagMs: value.TIDINGS_REPLICA_MAX_LAG_MS,
     temporalAddress: value.TEMPORAL_ADDRESS,
     temporalNamespace: namespace,
     deploymentName: value.TIDINGS_DEPLOYMENT_NAME,
     workerVersion: workerVersion(value),
     temporalAccess: temporalAccess(value),
     archive: archiveConfig(value),
+  }
+}
+
+function databasesOf(value: Values, names: { readonly region: string; readonly namespace: string }) {
+  return {
+    databaseUrl: value.DATABASE_URL,
+    databasePool: value.TIDINGS_DATABASE_POOL,
+    shards: shardsConfig(value, names),
+    configDatabaseUrls: value.CONFIG_DATABASE_URLS,
+    databaseReplicaUrls: value.DATABASE_REPLICA_URLS,
+    replicaMaxLagMs: value.TIDINGS_REPLICA_MAX_LAG_MS,
   }
 }
 

@@ -1,5 +1,5 @@
 /** Databases that message data is spread over: `DATABASE_SHARD_URLS`, and which of them this process serves. */
-import { z } from 'zod'
+import type { z } from 'zod'
 import { LIMITS } from '../domain/limits.ts'
 import { problemOf, type Shard } from '../domain/shards.ts'
 import type { ArchiveConfig } from './archive.ts'

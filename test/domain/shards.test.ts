@@ -13,7 +13,7 @@ const from = day('2026-12-05')
 test('applications spread over shards, each about as many', () => {
   const all = [shard(0), shard(1), shard(2)]
   const counts = all.map(({ number }) => apps.filter((app) => shardOf(all, app, before).number === number).length)
-  for (const count of counts) assert.ok(count > 900 && count < 1100, `${counts}`)
+  for (const count of counts) assert.ok(count > 900 && count < 1100, counts.join())
 })
 
 test('a shard that is added gets its share of the applications from its first day on; nothing else moves', () => {
