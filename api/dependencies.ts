@@ -3,6 +3,7 @@ import type { Config } from '../config/index.ts'
 import type { Handover, HandoverAnswer } from '../domain/handover.ts'
 import type { NewMessage, Redelivery } from '../domain/message.ts'
 import type { Regions } from '../domain/regions.ts'
+import type { Shard } from '../domain/shards.ts'
 import type { TaskRequest } from '../storage/background-tasks.ts'
 import type { ArchiveLookup } from '../storage/archive/lookup.ts'
 import type { Cipher } from '../storage/cipher.ts'
@@ -50,6 +51,16 @@ export interface Regional {
   readonly zones: ApplicationZones
 }
 
+/** The databases that message data is in. */
+export interface ApiShards {
+  /** Without those of which nothing is kept any longer. */
+  readonly all: readonly Shard[]
+  /** @throws {ApiError} 503 while it has not been reached */
+  at(shard: Pick<Shard, 'number'>): ApiDependencies
+  /** Those that have been reached. */
+  reached(): readonly ApiDependencies[]
+}
+
 export interface ApiDependencies {
   readonly config: Config & { readonly jwtSecret: string }
   readonly pool: Pool
@@ -73,5 +84,11 @@ export interface ApiDependencies {
   readonly regional?: Regional | undefined
   /** What `/readyz` tells besides, which makes nothing unready. */
   readonly details?: Readonly<Record<string, () => string>>
+  /** Where message data is in several databases; then these dependencies are of the shard that this process serves. */
+  readonly shards?: ApiShards | undefined
+  /** Of dependencies of one shard: which it is. */
+  readonly shard?: { readonly number: number; readonly all: readonly Shard[] } | undefined
+  /** The id of a task that is begun. Absent: a new one. */
+  readonly taskId?: string | undefined
   readonly log: Logger
 }

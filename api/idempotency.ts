@@ -7,6 +7,7 @@ import type { StoredMessage } from '../storage/history/messages.ts'
 import { answerKey, claimKey, findPublished, purgeKeys, releaseKey } from '../storage/idempotency.ts'
 import type { ApiDependencies } from './dependencies.ts'
 import { ApiError, ruleError } from './errors.ts'
+import { findPublishedIn } from './sharded-intake.ts'
 
 const WAIT_MIN_MS = 20
 const WAIT_MAX_MS = 250
@@ -45,8 +46,12 @@ export function idempotencyKeyOf(request: Pick<Request, 'headers' | 'originalUrl
     .digest('base64url')
 }
 
-export function createIdempotency(deps: Pick<ApiDependencies, 'pool' | 'cipher' | 'log'>): Idempotency {
-  const { pool, cipher, log } = deps
+export function createIdempotency(deps: Pick<ApiDependencies, 'pool' | 'cipher' | 'shards' | 'log'>): Idempotency {
+  const { cipher, shards, log } = deps
+  // Whichever process a request is repeated at, its key is at one place.
+  const [first] = shards?.all ?? []
+  const poolOf = () => (shards === undefined ? deps.pool : shards.at(first!).pool)
+  const published = (key: string) => (shards === undefined ? findPublished(deps.pool, key) : findPublishedIn(shards, key))
   let purgedAtMs = 0
 
   /** Forgets what is over, now and then, as long as keys are used at all. */
@@ -54,7 +59,7 @@ export function createIdempotency(deps: Pick<ApiDependencies, 'pool' | 'cipher' 
     if (Date.now() - purgedAtMs < PURGE_EVERY_MS) return
     purgedAtMs = Date.now()
     const purge = async () => {
-      while (await purgeKeys(pool));
+      while (await purgeKeys(poolOf()));
     }
     purge().catch((error: unknown) => log.warn({ err: error }, 'idempotency.purge_failed'))
   }
@@ -63,7 +68,7 @@ export function createIdempotency(deps: Pick<ApiDependencies, 'pool' | 'cipher' 
   const take = async (key: string, claim: string): Promise<Answer | undefined> => {
     const untilMs = performance.now() + LIMITS.idempotencyWaitMs
     for (let waitMs = WAIT_MIN_MS; ; waitMs = Math.min(2 * waitMs, WAIT_MAX_MS)) {
-      const known = await claimKey(pool, key, claim)
+      const known = await claimKey(poolOf(), key, claim)
       if (known === undefined) return undefined
       if (known.state === 'answered') return { status: known.status, text: cipher.decrypt(known.bodyCipher) }
       if (performance.now() > untilMs) throw new ApiError('unavailable', 'A request with this idempotency key is still being served')
@@ -79,11 +84,11 @@ export function createIdempotency(deps: Pick<ApiDependencies, 'pool' | 'cipher' 
       if (first !== undefined) return first
       // The caller is told what its request did, even where that cannot be remembered.
       const orLog = (error: unknown) => log.warn({ err: error }, 'idempotency.not_kept')
-      const release = () => releaseKey(pool, key, claim).catch(orLog)
+      const release = () => releaseKey(poolOf(), key, claim).catch(orLog)
       try {
         const answer = await serve()
         if (answer.status >= 200 && answer.status < 300) {
-          await answerKey(pool, key, claim, answer.status, cipher.encrypt(answer.text)).catch(orLog)
+          await answerKey(poolOf(), key, claim, answer.status, cipher.encrypt(answer.text)).catch(orLog)
         } else await release()
         return answer
       } catch (error) {
@@ -96,7 +101,7 @@ export function createIdempotency(deps: Pick<ApiDependencies, 'pool' | 'cipher' 
       try {
         return await publish()
       } catch (error) {
-        const first = await findPublished(pool, key)
+        const first = await published(key)
         if (first !== undefined) return show(first)
         // The key was taken by a message whose event id another one has: nothing was stored, as nothing would be now.
         throw error instanceof RepeatedKeyError ? new EventIdConflictError('the first message with this key was a conflict') : error

@@ -108,6 +108,19 @@ export function pageReply<T, Out>(page: PageOf<T>, idOf: (row: T) => string, sho
   }
 }
 
+/** What a list's answer is made of. */
+export interface Listed {
+  readonly page: Page
+  /** The iterator of each item. */
+  readonly cursors: readonly string[]
+}
+
+/** A list that may be in several databases. */
+export function listReply<T, Out>(page: Page, rows: PageOf<T>, idOf: (row: T) => string, show: (row: T) => Out) {
+  const parts: Listed = { page, cursors: rows.rows.map(idOf) }
+  return { status: 200, json: pageReply(rows, idOf, show), parts }
+}
+
 /**
  * What the lists of messages and attempts share: newest first, 90 days back unless bounded, `before` and `after` together
  * with an iterator, and `after` alone paging from the oldest.

@@ -12,6 +12,7 @@ import type { QueryParameters } from './parameters.ts'
 import { sendNothing, sendText } from './reply.ts'
 import type { Residency } from './residency.ts'
 import { parseBody } from './schemas/parse.ts'
+import { acrossShards, type Across } from './shards.ts'
 import { configurationOf, requireOrganisation } from './scope.ts'
 
 export type Method = 'get' | 'head' | 'post' | 'put' | 'patch' | 'delete'
@@ -37,6 +38,8 @@ export interface Call<Body extends z.ZodType = z.ZodType> {
 export interface Reply {
   readonly status: number
   readonly json?: unknown
+  /** What it was made of: of answers from several databases one is made of that. */
+  readonly parts?: unknown
 }
 
 export type Handler<Body extends z.ZodType = z.ZodType> = (call: Call<Body>) => Promise<Reply>
@@ -71,6 +74,8 @@ export interface Operation {
   /** Answers by status: a schema with an `id`, or null for an empty one. Errors that any operation may end in are not among them. */
   readonly replies: Readonly<Record<number, z.ZodType | null>>
   readonly access: Access
+  /** Where message data is that it is about; absent: it is about configuration, or sees to that itself. */
+  readonly across?: Across
   /** Null where `server.ts` mounts the operation before the table. */
   readonly handle: Handler | null
 }
@@ -132,6 +137,10 @@ function serve(all: RoutingDependencies, { access, body: schema }: Operation, ha
   }
 }
 
+function handlerOf({ shards }: RoutingDependencies, { across }: Operation, handle: Handler): Handler {
+  return shards === undefined || across === undefined ? handle : acrossShards(handle, across, shards)
+}
+
 function send(response: ServerResponse, { status, text }: Answer): void {
   if (text === '') sendNothing(response)
   else sendText(response, status, text)
@@ -143,7 +152,7 @@ export function createRoutes(deps: RoutingDependencies, table: RouteTable): Rout
   for (const [path, operations] of Object.entries(table)) {
     const route = router.route(path.replaceAll(/\{(\w+)\}/g, ':$1'))
     for (const [method, operation] of Object.entries(operations) as [Method, Operation][]) {
-      if (operation.handle !== null) route[method](serve(deps, operation, operation.handle))
+      if (operation.handle !== null) route[method](serve(deps, operation, handlerOf(deps, operation, operation.handle)))
     }
     const allowed = Object.keys(operations).map((method) => method.toUpperCase())
     route.all((_request, response) => {

@@ -4,10 +4,10 @@ import type { ApiDependencies } from './dependencies.ts'
 
 /** Registers a background task and starts its workflow. Once this resolves, no crash keeps the task from being done. */
 export async function beginTask(
-  deps: Pick<ApiDependencies, 'pool' | 'launchTask'>,
+  deps: Pick<ApiDependencies, 'pool' | 'launchTask' | 'taskId'>,
   wanted: Omit<NewBackgroundTask, 'id'>,
 ): Promise<BackgroundTask> {
-  const request = { ...wanted, id: newId('qtask') }
+  const request = { ...wanted, id: deps.taskId ?? newId('qtask') }
   const task = await insertTask(deps.pool, request)
   await deps.launchTask(request)
   return task

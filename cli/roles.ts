@@ -10,7 +10,7 @@ import { prepareNamespace } from './embedded/namespace.ts'
 import { CommandFailure, reasonOf } from './failure.ts'
 import { createLog } from './logger.ts'
 import { waitWhileStandby } from './regions/waiting.ts'
-import { migrateDatabase, prepareConfiguration } from './stack.ts'
+import { migrateDatabase, prepareConfiguration, prepareShard } from './stack.ts'
 import { atMost, stopRequested } from './stopping.ts'
 
 /** What the service needs beyond its drain to record results and close its connections. */
@@ -51,7 +51,7 @@ export async function runRoles(input: RolesInput): Promise<number> {
   const { log, flush } = createLog(config.logLevel)
   const [{ startService }] = await Promise.all([
     import('../workers/service.ts'),
-    migrateDatabase(databaseUrl).then(() => prepareConfiguration(config, databaseUrl, (outcome) => logCompleted(log, outcome))),
+    prepareDatabase(config, databaseUrl, log),
     prepareNamespace(temporalAddress, config.temporalNamespace, { access: config.temporalAccess }),
   ])
   const service = await startService({ ...config, ...secrets }, { roles, lanes, partitions, log, drainMs, bundling })
@@ -62,6 +62,12 @@ export async function runRoles(input: RolesInput): Promise<number> {
   flush()
   if (failure !== undefined) throw new CommandFailure('service_failed', `a worker failed: ${reasonOf(failure)}`, { cause: failure })
   return 0
+}
+
+async function prepareDatabase(config: Config, databaseUrl: string, log: Logger): Promise<void> {
+  await migrateDatabase(databaseUrl)
+  await prepareShard(config, databaseUrl)
+  await prepareConfiguration(config, databaseUrl, (outcome) => logCompleted(log, outcome))
 }
 
 function logCompleted(log: Logger, outcome: Parameters<OnCompleted>[0]): void {

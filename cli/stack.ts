@@ -2,6 +2,7 @@ import type { Config } from '../config/index.ts'
 import { setUpSharedConfiguration, type OnCompleted } from '../storage/config-set-up.ts'
 import { migrate } from '../storage/migrate.ts'
 import { createPool } from '../storage/pool.ts'
+import { claimShard } from '../storage/shard.ts'
 import { prepareNamespace } from './embedded/namespace.ts'
 import { startPostgres } from './embedded/postgres.ts'
 import { findTemporal } from './embedded/temporal-program.ts'
@@ -46,6 +47,7 @@ export async function startStack(config: Config, dataDir: string, progress: Prog
     if (temporal.status === 'rejected') throw temporal.reason
     signal.throwIfAborted()
     await migrateDatabase(postgres.value.address)
+    await prepareShard(config, postgres.value.address)
     await prepareConfiguration(config, postgres.value.address, (outcome) => progress.say(describeCompleted(outcome)))
   } catch (error) {
     await stop()
@@ -90,7 +92,7 @@ export function postgresAway(url: string, cause: unknown): unknown {
  * @throws what `setUpSharedConfiguration` throws, or {CommandFailure} where it is refused
  */
 export async function prepareConfiguration(
-  { configDatabaseUrls: urls, region, regions }: Config,
+  { configDatabaseUrls: urls, copyName: region, regions }: Config,
   databaseUrl: string,
   onCompleted: OnCompleted,
 ): Promise<void> {
@@ -100,6 +102,19 @@ export async function prepareConfiguration(
     await setUpSharedConfiguration(pool, { urls, region, zone: regions?.own.zone ?? null }, onCompleted)
   } catch (cause) {
     throw new CommandFailure('postgres_failed', `configuration cannot be shared (CONFIG_DATABASE_URLS): ${reasonOf(cause)}`, { cause })
+  } finally {
+    await pool.end()
+  }
+}
+
+/** @throws {CommandFailure} where the database is not the shard that this process is to serve */
+export async function prepareShard({ shards }: Config, databaseUrl: string): Promise<void> {
+  if (shards === undefined) return
+  const pool = createPool(databaseUrl, 1)
+  try {
+    await claimShard(pool, shards.own, Date.now())
+  } catch (cause) {
+    throw new CommandFailure('postgres_failed', `DATABASE_SHARD_URLS: ${reasonOf(cause)}`, { cause })
   } finally {
     await pool.end()
   }

@@ -45,19 +45,19 @@ const sharedPart = (text: string): string => {
   return JSON.stringify([username, password, pathname, search])
 }
 
-const anyPostgresUrls = list.refine(
+export const postgresUrlList = list.refine(
   (urls) => urls.every((url) => /^postgres(ql)?:\/\//.test(url) && URL.canParse(url)),
   'takes postgres:// URLs',
 )
 
 /** Members of one Postgres cluster: addresses that differ in host and port alone. */
-export const postgresUrls = anyPostgresUrls.refine(
+export const postgresUrls = postgresUrlList.refine(
   (urls) => !urls.every((url) => URL.canParse(url)) || new Set(urls.map(sharedPart)).size <= 1,
   'takes members of one cluster: user, password, database and parameters must be the same',
 )
 
 /** Replicas, which are told apart by host and port. */
-export const replicaUrls = anyPostgresUrls.refine((urls) => {
+export const replicaUrls = postgresUrlList.refine((urls) => {
   const hosts = urls.filter((url) => URL.canParse(url)).map((url) => new URL(url).host)
   return new Set(hosts).size === hosts.length
 }, 'takes each host and port once')

@@ -10,6 +10,7 @@ import { ARCHIVE_VARIABLES, archiveConfig, archiveProblems, type ArchiveConfig }
 import { autoscaleConfig, autoscaleProblems, autoscaleVariables, type AutoscaleConfig } from './autoscale.ts'
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
 import { firstRegionOf, readRegions, REGION_VARIABLES, sharingProblems, type RegionsFile } from './regions.ts'
+import { ofShard, SHARD_VARIABLES, shardProblems, shardsConfig, type Shards } from './shards.ts'
 import { shareVariables } from './shares.ts'
 import {
   flag,
@@ -100,6 +101,7 @@ const environment = z.object({
     .regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL')
     .optional(),
   CONFIG_DATABASE_URLS: postgresUrls,
+  ...SHARD_VARIABLES,
   DATABASE_REPLICA_URLS: replicaUrls,
   TIDINGS_REPLICA_MAX_LAG_MS: integer(100, 600_000, 5000),
   TEMPORAL_ADDRESS: z
@@ -194,7 +196,12 @@ export interface Config {
   readonly kubernetesDeployment: string | undefined
   /** The second level of the cache; undefined: none. */
   readonly redisUrl: string | undefined
+  /** Of this process's shard, where there are several. */
   readonly databaseUrl: string | undefined
+  /** Where message data is in several databases; undefined: it is in `databaseUrl`. */
+  readonly shards: Shards | undefined
+  /** The name of what this process serves among those that share configuration or an archive: the region, or its shard. */
+  readonly copyName: string
   /** Members of the cluster that regions write configuration to; none: it is written to `databaseUrl`. */
   readonly configDatabaseUrls: readonly string[]
   /** Standbys of `databaseUrl` that history may be read from; none: it is read where it is written. */
@@ -226,7 +233,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
   const problems = [...problemsOf(parsed.data), ...wrongRegions.map((problem) => `TIDINGS_REGIONS_FILE: ${problem}`)]
   if (regions !== undefined && parsed.data.CONFIG_DATABASE_URLS.length > 0) problems.push(...sharingProblems(regions))
   if (problems.length > 0) throw new ConfigError(problems.join('\n'))
-  return Object.freeze(configOf(parsed.data, regions))
+  const config = configOf(parsed.data, regions)
+  return Object.freeze(config.shards === undefined ? config : ofShard(config, config.shards.own))
 }
 
 /**
@@ -249,6 +257,7 @@ function problemsOf(value: Values): string[] {
     ...temporalProblems(value),
     ...autoscaleProblems(value),
     ...archiveProblems(value),
+    ...shardProblems(value),
     ...(value.TIDINGS_ENV === 'production' ? problemsInProduction(value) : []),
   ]
 }
@@ -256,6 +265,8 @@ function problemsOf(value: Values): string[] {
 function configOf(value: Values, regions: Regions | undefined): Config {
   const scale = value.TIDINGS_RETRY_TIME_SCALE
   const ownServer = value.TEMPORAL_ADDRESS === undefined
+  const region = value.TIDINGS_REGION
+  const namespace = value.TEMPORAL_NAMESPACE ?? `tidings-${region}`
   return {
     environment: value.TIDINGS_ENV,
     host: value.TIDINGS_HOST,
@@ -265,7 +276,7 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     metricsEndpoints: value.TIDINGS_METRICS_ENDPOINTS,
     dataDir: value.TIDINGS_DATA_DIR,
     cacheDir: value.TIDINGS_CACHE_DIR,
-    region: value.TIDINGS_REGION,
+    region,
     regions,
     regionForwarding: value.TIDINGS_REGION_FORWARDING,
     jwtSecret: value.TIDINGS_JWT_SECRET,
@@ -306,20 +317,28 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     temporalUiPort: value.TIDINGS_TEMPORAL_UI_PORT,
     temporalServer: value.TIDINGS_TEMPORAL_SERVER,
     postgresPort: value.TIDINGS_POSTGRES_PORT,
-    databasePool: value.TIDINGS_DATABASE_POOL,
     cacheMaxBytes: value.TIDINGS_CACHE_MB * 1_000_000,
     kubernetesDeployment: value.TIDINGS_KUBERNETES_DEPLOYMENT,
     redisUrl: value.TIDINGS_REDIS_URL,
-    databaseUrl: value.DATABASE_URL,
-    configDatabaseUrls: value.CONFIG_DATABASE_URLS,
-    databaseReplicaUrls: value.DATABASE_REPLICA_URLS,
-    replicaMaxLagMs: value.TIDINGS_REPLICA_MAX_LAG_MS,
+    ...databasesOf(value, { region, namespace }),
+    copyName: region,
     temporalAddress: value.TEMPORAL_ADDRESS,
-    temporalNamespace: value.TEMPORAL_NAMESPACE ?? `tidings-${value.TIDINGS_REGION}`,
+    temporalNamespace: namespace,
     deploymentName: value.TIDINGS_DEPLOYMENT_NAME,
     workerVersion: workerVersion(value),
     temporalAccess: temporalAccess(value),
     archive: archiveConfig(value),
+  }
+}
+
+function databasesOf(value: Values, names: { readonly region: string; readonly namespace: string }) {
+  return {
+    databaseUrl: value.DATABASE_URL,
+    databasePool: value.TIDINGS_DATABASE_POOL,
+    shards: shardsConfig(value, names),
+    configDatabaseUrls: value.CONFIG_DATABASE_URLS,
+    databaseReplicaUrls: value.DATABASE_REPLICA_URLS,
+    replicaMaxLagMs: value.TIDINGS_REPLICA_MAX_LAG_MS,
   }
 }
 

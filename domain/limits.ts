@@ -82,6 +82,8 @@ export const LIMITS = {
   /** How far back a recovery (14 days) and statistics (28 days) may reach, each with 5 minutes of clock difference. */
   recoverMaxMs: 1_209_600_000 + 300_000,
   statsMaxMs: 2_419_200_000 + 300_000,
+  /** Databases that message data is spread over. */
+  shardsMax: 64,
   /** Points of one history of statistics. */
   statsPointsMax: 1500,
   /** How often a dispatcher looks whether a minute is to be rolled up, and how long after its end it is. */

@@ -1,6 +1,7 @@
 import { newId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage } from '../domain/message.ts'
+import { shardAmong } from '../domain/shards.ts'
 import type { TaskStep } from '../domain/task.ts'
 import { advanceTask, insertTask, type BackgroundTask, type NewBackgroundTask } from './background-tasks.ts'
 import { acceptMessages } from './accept.ts'
@@ -18,6 +19,8 @@ export interface BroadcastInput {
   readonly eventId: string | null
   readonly channels: readonly string[] | null
   readonly retentionMs: number
+  /** Where message data is in several databases: this one, and those that took messages when the broadcast was begun. */
+  readonly placed?: { readonly shard: number; readonly among: readonly number[] } | undefined
 }
 
 type NewBroadcast = Omit<NewBackgroundTask, 'task' | 'appId' | 'input' | 'data'> & { readonly input: BroadcastInput }
@@ -45,7 +48,8 @@ export async function broadcastSome(pool: Pool, taskId: string, input: Broadcast
     const fitting = Math.floor(LIMITS.broadcastBatchMaxChars / Math.max(1, broadcast.payload.length))
     const limit = Math.min(LIMITS.broadcastBatch, Math.max(1, fitting))
     const appIds = await nextApplications(client, input, broadcast.after, limit)
-    const messages = appIds.map((appId) => toMessage(input, appId, broadcast.payload))
+    const here = ({ placed }: BroadcastInput, appId: string) => placed === undefined || shardAmong(placed.among, appId) === placed.shard
+    const messages = appIds.filter((appId) => here(input, appId)).map((appId) => toMessage(input, appId, broadcast.payload))
     const { accepted } = await acceptMessages(client, messages, false, 0)
     if (accepted.size > 0) await notifyOutbox(client)
     const done = appIds.length < limit

@@ -140,6 +140,8 @@ export interface SharedConfigurationDependencies {
   readonly pool: Pool
   readonly leader: ConfigLeader
   readonly copy: ConfigCopy
+  /** Others that callers may be served from next. */
+  readonly copies?: ReadonlySet<ConfigCopy> | undefined
   readonly region: string
   /** Of the region: applications with this residency are configured in its database. Null: there are none. */
   readonly zone: string | null
@@ -164,7 +166,7 @@ export function createSharedConfiguration(deps: SharedConfigurationDependencies)
 
 type SharedPlace = Omit<SharedConfiguration, Exclude<keyof Configuration, keyof ConfigurationPlace | 'disable'>>
 
-function createSharedPlace({ pool, leader, copy, region, zone, onFailure }: SharedConfigurationDependencies): SharedPlace {
+function createSharedPlace({ pool, leader, copy, copies, region, zone, onFailure }: SharedConfigurationDependencies): SharedPlace {
   const doDue = () => doDueEffects(pool, region, onFailure)
 
   const change = async <T>(work: (change: ConfigChange) => Promise<T>): Promise<ConfigChanged<T>> => {
@@ -185,7 +187,9 @@ function createSharedPlace({ pool, leader, copy, region, zone, onFailure }: Shar
       }),
     )
     // What is written is written: what fails here is done by whoever follows the changes.
-    const followUps = lastEntry === undefined ? undefined : await followUp(copy, lastEntry, doDue).catch(() => undefined)
+    const entry = lastEntry
+    if (entry !== undefined) await Promise.allSettled([...(copies ?? [])].map((one) => one.waitFor(entry)))
+    const followUps = entry === undefined ? undefined : await followUp(copy, entry, doDue).catch(() => undefined)
     return { result, wakes: followUps?.wakes ?? [], tasks: followUps?.tasks ?? [] }
   }
 

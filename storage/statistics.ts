@@ -68,6 +68,19 @@ export async function readPoints(db: Queryable, ofId: string, parts: Parts, grai
   return rows
 }
 
+/** What was attempted in the same time at two places. */
+export function addPoints(a: Point, b: Point): Point {
+  return {
+    atMs: a.atMs,
+    attempts: a.attempts + b.attempts,
+    delivered: a.delivered + b.delivered,
+    failed: a.failed + b.failed,
+    deadLetters: a.deadLetters + b.deadLetters,
+    durationMs: a.durationMs + b.durationMs,
+    durations: a.durations.map((count, i) => count + b.durations[i]!),
+  }
+}
+
 export interface StatusCounts {
   readonly success: number
   readonly fail: number

@@ -1,15 +1,17 @@
 import { once } from 'node:events'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { ReadinessChecks } from '../api/dependencies.ts'
+import type { ApiDependencies, ApiShards, ReadinessChecks } from '../api/dependencies.ts'
 import { createApiServer } from '../api/http-server.ts'
 import { notingWrites } from '../api/history.ts'
 import { createIntake } from '../api/intake.ts'
 import { createApi } from '../api/server.ts'
+import { createShardedIntake } from '../api/sharded-intake.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { writeGapMs } from '../domain/linger.ts'
 import { createReadsOfPrimary } from '../storage/history/reads.ts'
 import { createArchiveLookup, type ArchiveLookup } from '../storage/archive/lookup.ts'
+import type { ConfigCache } from '../storage/config-cache.ts'
 import type { MailboxWake } from '../storage/records.ts'
 import { renewEncryption } from '../storage/renew-encryption.ts'
 import type { Dispatcher } from './dispatcher.ts'
@@ -20,7 +22,9 @@ import { describeReplicas, startReplicas } from './replicas.ts'
 import type { Crowding } from '../domain/crowding.ts'
 import { createFindFanOut } from './find-fan-out.ts'
 import { startRegional } from './regional.ts'
-import type { Schedule } from './schedule.ts'
+import { createSchedule, type Schedule } from './schedule.ts'
+import { connectShards } from './shards.ts'
+import { listenForChanges } from './changes.ts'
 import type { Stack } from './stack.ts'
 import type { Tracing } from './tracing.ts'
 import { GROUP_LEASE_MS } from './group-starter.ts'
@@ -30,16 +34,63 @@ import { describeCopy } from './shared-configuration.ts'
 const DRAIN_MS = 2000
 const PROBE_TIMEOUT_MS = 2000
 
-/**
- * Starts the API.
- * @param others the dispatcher of the same process, if it has one, what holds the time of scheduled messages, what counts
- * @returns its URL
- */
-export async function startApiServer(
-  parts: Parts,
-  others: { dispatcher?: Dispatcher | undefined; schedule: Schedule; crowding: Crowding; metrics: Metrics; tracing: Tracing | undefined },
-  stack: Stack,
-): Promise<string> {
+interface Others {
+  /** Of the same process, if it has one. */
+  readonly dispatcher?: Dispatcher | undefined
+  /** Holds the time of scheduled messages. */
+  readonly schedule: Schedule
+  readonly crowding: Crowding
+  readonly metrics: Metrics
+  readonly tracing: Tracing | undefined
+}
+
+/** @returns the API's URL */
+export async function startApiServer(parts: Parts, others: Others, stack: Stack): Promise<string> {
+  const { config } = parts
+  const own = connectApi(parts, others, stack)
+  const shards = await connectShards(
+    parts,
+    own,
+    (shard, inner) => {
+      const schedule = createSchedule(shard, { sweep: false })
+      inner.push(() => schedule.stop())
+      const deps = connectApi(shard, { ...others, dispatcher: undefined, schedule }, inner)
+      listenForChanges(shard, {}, inner)
+      return deps
+    },
+    stack,
+  )
+  const server = createApiServer(createApi(frontOf(own, shards, others)))
+  if (config.metricsPort !== undefined) others.metrics.requests(server)
+  server.listen({ port: config.port, host: config.host, backlog: LIMITS.connectionsToAcceptMax })
+  await once(server, 'listening')
+  stack.push(() => closeServer(server))
+  if (config.previousEncryptionKeys.length > 0) stack.push(startRenewal(parts))
+  const { port } = server.address() as AddressInfo
+  return `http://${config.host === '0.0.0.0' ? '127.0.0.1' : config.host}:${port}`
+}
+
+/** What requests are served with: this process's own database, and the others where there are several. */
+function frontOf(own: ApiDependencies, shards: ApiShards | undefined, { metrics, tracing }: Others): ApiDependencies {
+  const intake = shards === undefined ? own.intake : createShardedIntake(own.intake, shards)
+  const measured = metrics.accepting(tracing?.publishing(intake) ?? intake)
+  if (shards === undefined) return { ...own, intake: measured }
+  return { ...own, intake: measured, shards, configCache: forgettingIn(own.configCache, shards) }
+}
+
+/** The same cache; what this process has changed is forgotten in those of the other shards too. */
+function forgettingIn(own: ConfigCache, shards: ApiShards): ConfigCache {
+  return {
+    ...own,
+    forget(appId) {
+      own.forget(appId)
+      for (const { configCache } of shards.reached()) configCache.forget(appId)
+    },
+  }
+}
+
+/** What the API does with one database. What is accepted is committed before the stack goes on. */
+function connectApi(parts: Parts, others: Others, stack: Stack): ApiDependencies {
   const { config, pool, client, messages, configCache } = parts
   const mailboxes = createMailboxes({ ...parts, partitions: config.partitions, sweep: false })
   stack.push(() => mailboxes.stop())
@@ -62,11 +113,11 @@ export async function startApiServer(
     gapMs: () => writeGapMs(parts.utilisation()),
     weights: parts.config.priorityWeights,
   })
-  const noted = replicas === undefined ? intake : notingWrites(intake, replicas)
-  const api = createApi({
+  stack.push(() => intake.drained())
+  return {
     ...parts,
     history,
-    intake: others.metrics.accepting(others.tracing?.publishing(noted) ?? noted),
+    intake: replicas === undefined ? intake : notingWrites(intake, replicas),
     launchTask: createLaunchTask(parts),
     findFanOut: createFindFanOut(client),
     wakeMailbox,
@@ -77,18 +128,7 @@ export async function startApiServer(
       ...(parts.copy === undefined ? {} : { configuration: describeCopy(parts.copy) }),
       ...(replicas === undefined ? {} : describeReplicas(replicas)),
     },
-  })
-  const server = createApiServer(api)
-  if (config.metricsPort !== undefined) others.metrics.requests(server)
-  server.listen({ port: config.port, host: config.host, backlog: LIMITS.connectionsToAcceptMax })
-  await once(server, 'listening')
-  stack.push(async () => {
-    await closeServer(server)
-    await intake.drained()
-  })
-  if (config.previousEncryptionKeys.length > 0) stack.push(startRenewal(parts))
-  const { port } = server.address() as AddressInfo
-  return `http://${config.host === '0.0.0.0' ? '127.0.0.1' : config.host}:${port}`
+  }
 }
 
 function archiveLookupOf({ archiver, cipher, log }: Parts): ArchiveLookup | undefined {

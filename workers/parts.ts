@@ -41,6 +41,8 @@ export interface Parts {
   readonly configuration: Configuration
   /** This region's copy of it; undefined where regions share none. */
   readonly copy: ConfigCopy | undefined
+  /** Those of other shards that this process reads: a change has been made when they have it too. */
+  readonly copies: Set<ConfigCopy>
   readonly states: EndpointStates
   readonly messages: MessageCache
   readonly hints: QueueHints
@@ -100,7 +102,7 @@ export async function connectParts(config: Config, log: Logger, stack: Stack, ob
 }
 
 async function openArchive(config: ServiceConfig, stack: Stack): Promise<Archiver | undefined> {
-  const { archive, databaseUrl, encryptionKey, previousEncryptionKeys, region, regions } = config
+  const { archive, databaseUrl, encryptionKey, previousEncryptionKeys, copyName: region, regions } = config
   if (archive === undefined) return undefined
   const owner = { region, zone: regions?.own.zone ?? null }
   const archiver = await createArchiver({ archive, databaseUrl, encryptionKey, previousEncryptionKeys, owner })

@@ -7,14 +7,8 @@ import { createCrowding, type Crowding } from '../domain/crowding.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Lane } from '../domain/names.ts'
 import { otherRegions } from '../domain/regions.ts'
-import { CONFIG_CHANNEL, ERASED_CHANNEL, EXPUNGED_CHANNEL, OPERATIONAL_CHANNEL } from '../storage/config-changes.ts'
-import { ENDPOINT_STATE_CHANNEL } from '../storage/endpoint-states.ts'
-import { listen } from '../storage/listener.ts'
-import { QUEUE_CHANNEL, readQueueHint } from '../storage/queue-wakes.ts'
-import { forgetMessagesOf } from '../storage/messages.ts'
-import { OUTBOX_CHANNEL } from '../storage/outbox.ts'
-import { TOKENS_CHANNEL } from '../storage/revocations.ts'
 import { startApiServer } from './api-server.ts'
+import { listenForChanges } from './changes.ts'
 import { startWorkers } from './delivery.ts'
 import { createDispatcher, type Dispatcher } from './dispatcher.ts'
 import { startHeartbeat } from './heartbeat.ts'
@@ -28,7 +22,7 @@ import { createProcessHealth, type ProcessHealth } from './process-health.ts'
 import { keepRetentionSchedule } from './retention.ts'
 import { startRollups } from './rollups.ts'
 import { createSchedule } from './schedule.ts'
-import { followConfiguration, type ConfigurationFollower } from './shared-configuration.ts'
+import { followConfiguration } from './shared-configuration.ts'
 import { createStack, type Stack } from './stack.ts'
 import { createEndpointsOf } from './endpoints-of.ts'
 import { createPlanFanOut } from './plan-fan-out.ts'
@@ -196,37 +190,4 @@ async function warmCache({ configCache, log }: Parts): Promise<void> {
 /** What is to be done now and then, whoever asks for nothing. */
 function startUpkeep(parts: Parts, stack: Stack): void {
   for (const upkeep of [startTaskSweep(parts), keepRetentionSchedule(parts), startRollups(parts)]) stack.push(() => upkeep.stop())
-}
-
-interface Listening {
-  readonly dispatcher: Dispatcher | undefined
-  readonly effects: ConfigurationFollower | undefined
-}
-
-function listenForChanges(parts: Parts, { dispatcher, effects }: Listening, stack: Stack): void {
-  const { config, configCache, states, messages, hints, operational, revocations } = parts
-  const channels = {
-    [CONFIG_CHANNEL]: (appId: string) => {
-      configCache.forget(appId)
-      operational.forget(appId)
-    },
-    [OPERATIONAL_CHANNEL]: () => operational.forgetAll(),
-    [EXPUNGED_CHANNEL]: (messageId: string) => void messages.delete(messageId),
-    [ERASED_CHANNEL]: (appId: string) => forgetMessagesOf(messages, appId),
-    [ENDPOINT_STATE_CHANNEL]: (endpointId: string) => void states.changed(endpointId),
-    [QUEUE_CHANNEL]: (hint: string) => hints.tell(readQueueHint(hint)),
-    [TOKENS_CHANNEL]: () => revocations.changed(),
-    ...(dispatcher === undefined ? {} : { [OUTBOX_CHANNEL]: () => dispatcher.wake() }),
-    ...effects?.channels,
-  }
-  const listener = listen(config.databaseUrl, channels, () => {
-    configCache.forgetAll()
-    states.reload()
-    operational.forgetAll()
-    revocations.changed()
-    messages.clear()
-    dispatcher?.wake()
-    effects?.missed()
-  })
-  stack.push(() => listener.stop())
 }

@@ -24,6 +24,7 @@ const COMPLETE_AGAIN_MS = 10_000
 export interface ConnectedConfiguration {
   readonly configuration: Configuration
   readonly copy: ConfigCopy | undefined
+  readonly copies: Set<ConfigCopy>
 }
 
 /** Where configuration is read and written: `CONFIG_DATABASE_URLS`, or this service's own database. */
@@ -31,16 +32,17 @@ export function connectConfiguration(
   { config, pool, log }: { config: Config; pool: Pool; log: Logger },
   stack: Stack,
 ): ConnectedConfiguration {
-  if (config.configDatabaseUrls.length === 0) return { configuration: createOwnConfiguration(pool), copy: undefined }
+  const copies = new Set<ConfigCopy>()
+  if (config.configDatabaseUrls.length === 0) return { configuration: createOwnConfiguration(pool), copy: undefined, copies }
   const leader = createConfigLeader(config.configDatabaseUrls)
   stack.push(() => leader.stop())
   const clock = keepConfigClock({ leader, log })
   stack.push(() => clock.stop())
   const copy = createConfigCopy(pool)
   const onFailure = (id: number, err: unknown) => log.error({ effect: id, err }, 'config-effect.failed')
-  const { region, regions } = config
-  const configuration = createSharedConfiguration({ pool, leader, copy, region, zone: regions?.own.zone ?? null, onFailure })
-  return { configuration, copy }
+  const { copyName: region, regions } = config
+  const configuration = createSharedConfiguration({ pool, leader, copy, copies, region, zone: regions?.own.zone ?? null, onFailure })
+  return { configuration, copy, copies }
 }
 
 /** What a process does with changes that arrive in its region. */

@@ -21,7 +21,7 @@ import {
   STATUSES,
   type QueryParameters,
 } from '../parameters.ts'
-import { cursorOf, pageReply, readChoice, readFlag, readHistory, readPage } from '../query.ts'
+import { cursorOf, listReply, pageReply, readChoice, readFlag, readHistory, readPage } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { showDestination } from '../schemas/endpoint.ts'
 import {
@@ -35,6 +35,7 @@ import {
   showState,
 } from '../schemas/message.ts'
 import { applicationOf, attemptId, endpointOf, messageOf } from '../scope.ts'
+import { mergeLists } from '../shards.ts'
 
 type Scope = Pick<AttemptFilter, 'messageId' | 'endpointId'>
 
@@ -51,7 +52,8 @@ async function listBy({ deps, query }: Call, db: Queryable, application: Applica
     return { ...showAttempt(row, { withContent }), ...(message === undefined ? {} : { msg: showMessage(message) }) }
   }
   const handedOver = scope.messageId === undefined ? undefined : await handedOverOf(deps, db, scope.messageId, scope.endpointId)
-  return { status: 200, json: { ...pageReply(rows, (row) => row.id, show), ...handedOver } }
+  const reply = listReply(page, rows, (row) => row.id, show)
+  return { ...reply, json: { ...reply.json, ...handedOver } }
 }
 
 /** Which of its deliveries other regions attempt. */
@@ -116,14 +118,12 @@ async function attemptedMessages(call: Call): Promise<Reply> {
   const rows = await fromHistory(call, application, (db) =>
     listAttemptedMessages(db, application.id, { ...filter, endpointId: endpoint.id, keep }, page, { withPayload }),
   )
-  return {
-    status: 200,
-    json: pageReply(
-      rows,
-      (row) => row.id,
-      (row) => ({ ...showMessage(row), ...showState(row, { derived: true }) }),
-    ),
-  }
+  return listReply(
+    page,
+    rows,
+    (row) => row.id,
+    (row) => ({ ...showMessage(row), ...showState(row, { derived: true }) }),
+  )
 }
 
 async function destinations(call: Call): Promise<Reply> {
@@ -162,6 +162,7 @@ export const attemptRoutes: RouteTable = {
       query: BY_ENDPOINT,
       replies: { 200: attemptList },
       access: 'application',
+      across: { all: mergeLists() },
       handle: byEndpoint,
     },
   },
@@ -173,6 +174,7 @@ export const attemptRoutes: RouteTable = {
       query: BY_MESSAGE,
       replies: { 200: attemptList },
       access: 'application',
+      across: { of: 'message' },
       handle: byMessage,
     },
   },
@@ -185,6 +187,7 @@ export const attemptRoutes: RouteTable = {
       query: { ...history('msg'), status: STATUS, with_content: flag('When `true` message payloads are included in the response', true) },
       replies: { 200: endpointMessageList },
       access: 'application',
+      across: { all: mergeLists() },
       handle: attemptedMessages,
     },
   },
@@ -197,6 +200,7 @@ export const attemptRoutes: RouteTable = {
       query: page(idsOf('ep')),
       replies: { 200: messageEndpointList },
       access: 'application',
+      across: { of: 'message' },
       handle: destinations,
     },
   },
@@ -208,6 +212,7 @@ export const attemptRoutes: RouteTable = {
       query: BY_MESSAGE,
       replies: { 200: attemptList },
       access: 'application',
+      across: { of: 'message' },
       handle: byMessage,
     },
   },
@@ -219,6 +224,7 @@ export const attemptRoutes: RouteTable = {
       query: BY_ENDPOINT,
       replies: { 200: attemptList },
       access: 'application',
+      across: { of: 'message' },
       handle: byMessage,
     },
   },
@@ -229,6 +235,7 @@ export const attemptRoutes: RouteTable = {
       tag: 'Message Attempt',
       replies: { 200: attemptOut },
       access: 'application',
+      across: { of: 'message' },
       handle: get,
     },
   },
@@ -240,6 +247,7 @@ export const attemptRoutes: RouteTable = {
       description: 'Deletes what the endpoint answered; the attempt stays.',
       replies: { 204: null },
       access: 'organisation',
+      across: { of: 'message' },
       handle: expunge,
     },
   },

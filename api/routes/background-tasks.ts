@@ -3,8 +3,9 @@ import type { Caller } from '../auth.ts'
 import { ElsewhereError } from '../elsewhere.ts'
 import { notFound } from '../errors.ts'
 import { idsOf, orderedPage } from '../parameters.ts'
-import { cursorOf, pageReply, readChoice, readPage } from '../query.ts'
+import { cursorOf, listReply, readChoice, readPage } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
+import { mergeLists } from '../shards.ts'
 import { backgroundTaskList, backgroundTaskOut, showBackgroundTask } from '../schemas/background-task.ts'
 
 /** An application's token reaches the tasks of its application alone. */
@@ -16,7 +17,7 @@ async function list({ deps, caller, query }: Call): Promise<Reply> {
   const page = readPage(query, { order: 'descending', orderable: true, isCursor: cursorOf('qtask') })
   const filter = { status: readChoice(query, 'status', TASK_STATUSES), task: readChoice(query, 'task', TASK_NAMES) }
   const rows = await listTasks(deps.pool, { ...scopeOf(caller), ...filter }, page)
-  return { status: 200, json: pageReply(rows, (row) => row.id, showBackgroundTask) }
+  return listReply(page, rows, (row) => row.id, showBackgroundTask)
 }
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
@@ -27,6 +28,25 @@ async function get({ deps, caller, path }: Call): Promise<Reply> {
   const [first, ...more] = (await deps.regional?.zones.otherZones(caller.orgId)) ?? []
   if (first === undefined) throw notFound()
   throw new ElsewhereError([first, ...more])
+}
+
+type Shown = Readonly<Record<string, unknown>>
+
+/** One task that several databases do their parts of: it ends with the last of them, and well if all have. */
+function mergeTask(parts: readonly Shown[]): Shown {
+  const status = ['running', 'cancelled', 'failed'].find((one) => parts.some((part) => part['status'] === one)) ?? parts[0]!['status']
+  const data: Record<string, unknown> = {}
+  for (const part of parts) {
+    for (const [name, value] of Object.entries(part['data'] as Shown)) {
+      const before = data[name]
+      data[name] = typeof before === 'number' && typeof value === 'number' ? before + value : value
+    }
+  }
+  const updatedAt = parts
+    .map((part) => part['updatedAt'] as string)
+    .sort()
+    .at(-1)
+  return { ...parts[0], status, data, updatedAt }
 }
 
 export const backgroundTaskRoutes: RouteTable = {
@@ -42,6 +62,7 @@ export const backgroundTaskRoutes: RouteTable = {
       },
       replies: { 200: backgroundTaskList },
       access: 'application',
+      across: { all: mergeLists(mergeTask) },
       handle: list,
     },
   },
@@ -52,6 +73,7 @@ export const backgroundTaskRoutes: RouteTable = {
       tag: 'Background Task',
       replies: { 200: backgroundTaskOut },
       access: 'application',
+      across: { all: (replies) => ({ status: 200, json: mergeTask(replies.map(({ json }) => json as Shown)) }) },
       handle: get,
     },
   },

@@ -4,10 +4,11 @@ import { deadLetterCursor, listDeadLetters, readClock, redriveDeadLetters, type 
 import { writing } from '../../storage/history/reads.ts'
 import { fromHistory } from '../history.ts'
 import { idOrUid, idsOf, orderedPage } from '../parameters.ts'
-import { pageReply, readPage } from '../query.ts'
+import { listReply, readPage } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { deadLetterList, redriveIn, redriveOut, showDeadLetter } from '../schemas/message.ts'
 import { applicationOf, endpointOf } from '../scope.ts'
+import { mergeLists, type Merge } from '../shards.ts'
 import { beginTask } from '../tasks.ts'
 
 function isCursor(text: string): boolean {
@@ -22,7 +23,7 @@ async function list(call: Call): Promise<Reply> {
   const endpointName = query.get('endpoint_id')
   const endpointId = endpointName === null ? undefined : (await endpointOf(deps.pool, application, endpointName)).id
   const rows = await fromHistory(call, application, (db) => listDeadLetters(db, application.id, { endpointId }, page))
-  return { status: 200, json: pageReply(rows, deadLetterCursor, showDeadLetter) }
+  return listReply(page, rows, deadLetterCursor, showDeadLetter)
 }
 
 /** Puts dead letters back: as many as one request may now, the others in the background. */
@@ -48,6 +49,20 @@ async function redrive(call: Call<typeof redriveIn>): Promise<Reply> {
   return { status: 202, json: { redriven, done: false, taskId } }
 }
 
+interface Redriven {
+  readonly redriven: number
+  readonly done: boolean
+  readonly taskId?: string
+}
+
+/** What is left in several databases is one task. */
+const mergeRedriven: Merge = (replies) => {
+  const all = replies.map(({ json }) => json as Redriven)
+  const taskId = all.find((one) => one.taskId !== undefined)?.taskId
+  const redriven = all.reduce((sum, one) => sum + one.redriven, 0)
+  return { status: 202, json: { redriven, done: taskId === undefined, ...(taskId === undefined ? {} : { taskId }) } }
+}
+
 export const deadLetterRoutes: RouteTable = {
   '/app/{app_id}/dead-letter': {
     get: {
@@ -58,6 +73,7 @@ export const deadLetterRoutes: RouteTable = {
       query: { ...orderedPage(`${idsOf('msg')}\\.${idsOf('ep')}`), endpoint_id: idOrUid('Only dead letters of this endpoint') },
       replies: { 200: deadLetterList },
       access: 'application',
+      across: { all: mergeLists() },
       handle: list,
     },
   },
@@ -70,6 +86,7 @@ export const deadLetterRoutes: RouteTable = {
       body: redriveIn,
       replies: { 202: redriveOut },
       access: 'application',
+      across: { all: mergeRedriven },
       handle: redrive,
     }),
   },

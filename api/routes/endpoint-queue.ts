@@ -3,6 +3,7 @@ import { changeMessageData } from '../change.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { queueOut, showQueue, skippedOut } from '../schemas/endpoint-queue.ts'
 import { applicationOf, endpointOf } from '../scope.ts'
+import { mergeSums, type Merge } from '../shards.ts'
 
 async function get({ deps, caller, path }: Call): Promise<Reply> {
   const application = await applicationOf(deps.pool, caller, path['app_id'])
@@ -25,6 +26,14 @@ async function skipSome(call: Call, which: 'head' | 'all'): Promise<Reply> {
   return { status: 200, json: { skipped } }
 }
 
+/** What was accepted first goes first. */
+const mergeQueues: Merge = (replies) => {
+  const queues = replies.map(({ json }) => json as ReturnType<typeof showQueue>)
+  const heads = queues.flatMap(({ head }) => head ?? [])
+  const oldest = heads.reduce<(typeof heads)[number] | null>((old, head) => (old !== null && old.ageMs >= head.ageMs ? old : head), null)
+  return { status: 200, json: { depth: queues.reduce((sum, { depth }) => sum + depth, 0), head: oldest } }
+}
+
 const SKIPPED = 'They count as skipped, not as delivered; a replay can send them again. A request that is under way goes on.'
 
 export const endpointQueueRoutes: RouteTable = {
@@ -36,6 +45,7 @@ export const endpointQueueRoutes: RouteTable = {
       description: 'How many deliveries wait for the endpoint, and which of them goes next.',
       replies: { 200: queueOut },
       access: 'application',
+      across: { all: mergeQueues },
       handle: get,
     },
   },
@@ -47,6 +57,7 @@ export const endpointQueueRoutes: RouteTable = {
       description: `Skips the delivery that goes next, with those that share its request. ${SKIPPED}`,
       replies: { 200: skippedOut },
       access: 'application',
+      across: { first: ({ json }) => (json as { readonly skipped: number }).skipped > 0 },
       handle: (call) => skipSome(call, 'head'),
     },
   },
@@ -58,6 +69,7 @@ export const endpointQueueRoutes: RouteTable = {
       description: `Skips all deliveries that wait for the endpoint. ${SKIPPED}`,
       replies: { 200: skippedOut },
       access: 'application',
+      across: { all: mergeSums },
       handle: (call) => skipSome(call, 'all'),
     },
   },

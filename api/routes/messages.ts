@@ -5,10 +5,11 @@ import type { Queryable } from '../../storage/pool.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { fromHistory } from '../history.ts'
 import { flag, history } from '../parameters.ts'
-import { pageReply, readFlag, readHistory } from '../query.ts'
+import { listReply, readFlag, readHistory } from '../query.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { messageList, messageOut, showMessage } from '../schemas/message.ts'
 import { applicationOf, messageOf, orArchived } from '../scope.ts'
+import { mergeLists } from '../shards.ts'
 import { publishing } from './publish.ts'
 
 /** The workflow that carries the message: Postgres knows once anything was recorded, until then Temporal is asked. */
@@ -24,7 +25,7 @@ async function list(call: Call): Promise<Reply> {
   const withPayload = readFlag(query, 'with_content', true)
   const application = await applicationOf(deps.pool, caller, path['app_id'])
   const rows = await fromHistory(call, application, (db) => listMessages(db, application.id, filter, page, { withPayload }))
-  return { status: 200, json: pageReply(rows, (row) => row.id, showMessage) }
+  return listReply(page, rows, (row) => row.id, showMessage)
 }
 
 async function get(call: Call): Promise<Reply> {
@@ -56,6 +57,7 @@ export const messageRoutes: RouteTable = {
       query: { ...history('msg'), with_content: flag('When `true` message payloads are included in the response', true) },
       replies: { 200: messageList },
       access: 'application',
+      across: { all: mergeLists() },
       handle: list,
     },
     post: publishing,
@@ -69,6 +71,7 @@ export const messageRoutes: RouteTable = {
       query: { with_content: flag('When `true` message payloads are included in the response', true) },
       replies: { 200: messageOut },
       access: 'application',
+      across: { of: 'message' },
       handle: get,
     },
   },
@@ -80,6 +83,7 @@ export const messageRoutes: RouteTable = {
       description: 'Deletes the payload; the message stays.',
       replies: { 204: null },
       access: 'organisation',
+      across: { of: 'message' },
       handle: expunge,
     },
   },

@@ -3,9 +3,11 @@ import { LIMITS } from '../../domain/limits.ts'
 import type { NewMessage } from '../../domain/message.ts'
 import { subscribes } from '../../domain/routing.ts'
 import { findApplicationIds } from '../../storage/applications.ts'
-import { insertBroadcast } from '../../storage/broadcast.ts'
+import { takes } from '../../domain/shards.ts'
+import { insertBroadcast, type BroadcastInput } from '../../storage/broadcast.ts'
 import { cancelMessages, type CancelRequest } from '../../storage/cancelling.ts'
 import { writing } from '../../storage/history/reads.ts'
+import type { ApiDependencies } from '../dependencies.ts'
 import { ApiError, notFound, ruleError } from '../errors.ts'
 import { parseKeepingNumbers } from '../json.ts'
 import { flag } from '../parameters.ts'
@@ -14,6 +16,7 @@ import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { broadcastOut, showStarted } from '../schemas/background-task.ts'
 import { batchIn, batchOut, broadcastIn, cancelIn, cancelOut, precheckIn, precheckOut, showCancelled } from '../schemas/publishing.ts'
 import { applicationOf, cachedApplicationOf } from '../scope.ts'
+import { takeFirst, type Merge } from '../shards.ts'
 import { findOrCreateApplication } from './applications.ts'
 import { acceptedJson, newMessageOf, traceparentOf } from './publish.ts'
 
@@ -81,13 +84,28 @@ async function cancel(call: Call<typeof cancelIn>): Promise<Reply> {
   return { status: 200, json: { data, done: 'messageIds' in request || cancelled.length < limit } }
 }
 
+interface Cancelled {
+  readonly data: readonly { readonly msgId: string; readonly result: string }[]
+  readonly done: boolean
+}
+
+/** A message that one of the databases has is not missing because others do not have it. */
+const mergeCancelled: Merge = (replies) => {
+  const all = replies.map(({ json }) => json as Cancelled)
+  const data = all.flatMap((one) => one.data)
+  const found = data.filter(({ result }) => result !== 'not_found')
+  const known = new Set(found.map(({ msgId }) => msgId))
+  const absent = all[0]!.data.filter(({ msgId, result }) => result === 'not_found' && !known.has(msgId))
+  return { status: 200, json: { data: [...found, ...absent], done: all.every(({ done }) => done) } }
+}
+
 async function broadcast(call: Call<typeof broadcastIn>): Promise<Reply> {
   const { deps, caller } = call
   const { message: input, applications, metadata } = await call.body()
   if (input.deliverAt) throw ruleError(['body', 'message', 'deliver_at'], 'A broadcast is sent at once')
   const { payload, eventType, eventId, channels } = newMessageOf(input, '')
   const request = {
-    id: newId('qtask'),
+    id: deps.taskId ?? newId('qtask'),
     task: 'message.broadcast' as const,
     orgId: caller.orgId,
     input: {
@@ -97,12 +115,19 @@ async function broadcast(call: Call<typeof broadcastIn>): Promise<Reply> {
       eventType,
       eventId,
       channels,
+      ...(deps.shard === undefined ? {} : { placed: placedNow(deps.shard) }),
       retentionMs: (input.payloadRetentionPeriod ?? LIMITS.payloadRetentionMaxDays) * DAY_MS,
     },
   }
   const task = await insertBroadcast(deps.pool, request, payload)
   await deps.launchTask(request)
   return { status: 202, json: showStarted(task) }
+}
+
+/** Each database sends to the applications whose messages it takes when the broadcast is begun. */
+function placedNow({ number, all }: NonNullable<ApiDependencies['shard']>): BroadcastInput['placed'] {
+  const nowMs = Date.now()
+  return { shard: number, among: all.filter((shard) => takes(shard, nowMs)).map((shard) => shard.number) }
 }
 
 /** @throws {ValidationError} where one of the applications does not exist */
@@ -150,6 +175,7 @@ export const publishingRoutes: RouteTable = {
       body: cancelIn,
       replies: { 200: cancelOut },
       access: 'organisation',
+      across: { all: mergeCancelled },
       handle: cancel,
     }),
   },
@@ -162,6 +188,7 @@ export const publishingRoutes: RouteTable = {
       body: broadcastIn,
       replies: { 202: broadcastOut },
       access: 'organisation',
+      across: { all: takeFirst },
       handle: broadcast,
     }),
   },

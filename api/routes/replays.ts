@@ -6,6 +6,7 @@ import { ruleError } from '../errors.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
 import { bulkReplayIn, recoverIn, recoverOut, replayIn, replayOut, showStarted } from '../schemas/background-task.ts'
 import { applicationOf, endpointOf } from '../scope.ts'
+import { takeFirst } from '../shards.ts'
 import { beginTask } from '../tasks.ts'
 
 /** Which messages, besides those of the endpoint and the time. */
@@ -71,6 +72,7 @@ export const replayRoutes: RouteTable = {
       body: recoverIn,
       replies: { 202: recoverOut },
       access: 'application',
+      across: { all: takeFirst },
       handle: recover,
     }),
   },
@@ -83,6 +85,7 @@ export const replayRoutes: RouteTable = {
       body: replayIn,
       replies: { 202: replayOut },
       access: 'application',
+      across: { all: takeFirst },
       handle: replayMissing,
     }),
   },
@@ -95,6 +98,7 @@ export const replayRoutes: RouteTable = {
       body: bulkReplayIn,
       replies: { 202: replayOut },
       access: 'application',
+      across: { all: takeFirst },
       handle: bulkReplay,
     }),
   },

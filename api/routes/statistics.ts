@@ -1,7 +1,7 @@
 import { LIMITS } from '../../domain/limits.ts'
 import { ceilTo, cut, floorTo, GRAIN_MS, GRAINS, type Grain, type Span } from '../../domain/rollups.ts'
 import type { Application } from '../../storage/applications.ts'
-import { countByStatus, readPoints, readRolledUp } from '../../storage/statistics.ts'
+import { addPoints, countByStatus, readPoints, readRolledUp, type Point } from '../../storage/statistics.ts'
 import { ApiError } from '../errors.ts'
 import { moment } from '../parameters.ts'
 import { readChoice, readTime } from '../query.ts'
@@ -9,6 +9,7 @@ import { fromHistory } from '../history.ts'
 import type { Call, Reply, RouteTable } from '../routing.ts'
 import { endpointStats, showHistory, statisticsHistory } from '../schemas/statistics.ts'
 import { applicationOf, endpointOf } from '../scope.ts'
+import { mergeSums, type Merge } from '../shards.ts'
 
 const DEFAULT_DAYS = 28
 /** Ids have units of so many milliseconds: an attempt at the very end of the range counts. */
@@ -52,8 +53,29 @@ async function historyOf(call: Call, application: Application, ofId: string): Pr
     const rolledUp = await readRolledUp(db)
     const points = await readPoints(db, ofId, cut(span, rolledUp, grain, nowMs), grain)
     const untilMs = Math.max(span.fromMs, Math.min(span.untilMs, rolledUp.throughMs))
-    return { status: 200, json: showHistory(grain, { ...span, untilMs }, points) }
+    return showPoints({ grain, span: { ...span, untilMs }, points })
   })
+}
+
+interface History {
+  readonly grain: Grain
+  readonly span: Span
+  readonly points: readonly Point[]
+}
+
+function showPoints(made: History): Reply {
+  return { status: 200, json: showHistory(made.grain, made.span, made.points), parts: made }
+}
+
+/** What was attempted in several databases in the same time is one point. It reaches as far as the one that is least far. */
+const mergeHistories: Merge = (replies) => {
+  const all = replies.map(({ parts }) => parts as History)
+  const { grain, span } = all[0]!
+  const untilMs = Math.min(...all.map((one) => one.span.untilMs))
+  const points = all.flatMap((one) => one.points).filter(({ atMs }) => atMs < untilMs)
+  const byTime = Map.groupBy(points, ({ atMs }) => atMs)
+  const times = [...byTime.keys()].sort((a, b) => a - b)
+  return showPoints({ grain, span: { ...span, untilMs }, points: times.map((ms) => byTime.get(ms)!.reduce(addPoints)) })
 }
 
 async function endpointHistory(call: Call): Promise<Reply> {
@@ -76,6 +98,7 @@ const history = {
   },
   replies: { 200: statisticsHistory },
   access: 'application',
+  across: { all: mergeHistories },
 } as const
 
 export const statisticsRoutes: RouteTable = {
@@ -91,6 +114,7 @@ export const statisticsRoutes: RouteTable = {
       },
       replies: { 200: endpointStats },
       access: 'application',
+      across: { all: mergeSums },
       handle: stats,
     },
   },

@@ -162,7 +162,7 @@ export function adviceOf(years: readonly YearPlan[], input: CapacityInput, price
   const split = years.find(({ database }) => database.primaries > 1)
   if (split !== undefined) {
     advice.push(
-      `From year ${split.year} on one Postgres is not enough (${bytes(split.database.gb * 1e9)}, ${bytes(split.database.walBytesPerS)} of log a second; one has ${bytes(prices.databaseGbMax * 1e9)} and ${bytes(prices.databaseWalBytesPerS)}): keep less (--retention-days), or see docs/storage.md for shards.`,
+      `From year ${split.year} on one Postgres is not enough (${bytes(split.database.gb * 1e9)}, ${bytes(split.database.walBytesPerS)} of log a second; one has ${bytes(prices.databaseGbMax * 1e9)} and ${bytes(prices.databaseWalBytesPerS)}): keep less (--retention-days), or spread it over shards (docs/sharding.md).`,
     )
   }
   advice.push(

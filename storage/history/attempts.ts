@@ -1,6 +1,7 @@
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from '../page.ts'
 import type { Queryable } from '../pool.ts'
 import { historyConditions, type HistoryFilter } from './messages.ts'
+import { readInWindows, type Bounds } from './windows.ts'
 
 /** One request that was made to an endpoint. */
 export interface Attempt {
@@ -32,6 +33,14 @@ const COLUMNS = `a.id, a.message_id AS "messageId", a.endpoint_id AS "endpointId
 const EXPUNGED = 'EXPUNGED'
 
 export async function listAttempts(db: Queryable, appId: string, filter: AttemptFilter, page: Page): Promise<PageOf<Attempt>> {
+  const select = (bounds: Bounds, part: Page) => selectAttempts(db, appId, { ...filter, ...bounds }, part)
+  // Those of one message are few, and may be of any day since.
+  const rows = await (filter.messageId === undefined ? readInWindows('atmpt', page, filter, Date.now(), select) : select({}, page))
+  return cutPage(rows, page)
+}
+
+/** Rows of a page in the direction in which it is walked, and one more. */
+async function selectAttempts(db: Queryable, appId: string, filter: AttemptFilter, page: Page): Promise<Attempt[]> {
   const parameters = createParameters()
   const add = parameters.add
   const where = [`a.app_id = ${add(appId)}`]
@@ -51,7 +60,7 @@ export async function listAttempts(db: Queryable, appId: string, filter: Attempt
     `SELECT ${COLUMNS} FROM attempt a ${join} WHERE ${where.join(' AND ')} AND ${pageClause(page, 'a.id', parameters)}`,
     parameters.values,
   )
-  return cutPage(rows, page)
+  return rows
 }
 
 export async function findAttempt(db: Queryable, messageId: string, attemptId: string): Promise<Attempt | undefined> {

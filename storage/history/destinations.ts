@@ -1,8 +1,10 @@
 import { STATUS_SENDING } from '../../domain/outcome.ts'
+import { lowestIdAt } from '../../domain/ids.ts'
 import { ENDPOINT_COLUMNS, type Endpoint } from '../endpoints.ts'
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from '../page.ts'
 import type { Queryable } from '../pool.ts'
 import { historyConditions, messageColumns, type HistoryFilter, type StoredMessage } from './messages.ts'
+import { readInWindows } from './windows.ts'
 
 /** How a delivery stands: its last attempt, and when the next one is due. */
 export interface DeliveryState {
@@ -12,8 +14,10 @@ export interface DeliveryState {
 
 // The delivery row knows of parking and of an operator's skip; the attempt alone knows while no row was written yet.
 const NEXT_ATTEMPT = `CASE WHEN d.state IN ('dead', 'skipped', 'cancelled') THEN NULL ELSE coalesce(d.next_at, last.next_attempt_at) END`
+// $1: the endpoint, $2: a message that is not newer than any of the page, so that days before it are left out when it is planned.
 const LAST_ATTEMPT = `CROSS JOIN LATERAL (SELECT a.status, a.next_attempt_at FROM attempt a
-  WHERE a.message_id = m.id AND a.id >= earliest_attempt(m.id) AND a.endpoint_id = $1 ORDER BY a.id DESC LIMIT 1) last
+  WHERE a.message_id = m.id AND a.id >= earliest_attempt(m.id) AND a.id >= earliest_attempt($2) AND a.endpoint_id = $1
+  ORDER BY a.id DESC LIMIT 1) last
   LEFT JOIN delivery d ON d.message_id = m.id AND d.endpoint_id = $1`
 
 /** Statuses to keep: of the last attempt, or `waiting`: failed with another attempt due. */
@@ -27,10 +31,10 @@ export interface AttemptedFilter extends HistoryFilter {
 // Up to here an endpoint's attempts are collected first; beyond, its messages are dense enough to be met on a walk by id.
 const FEW_ATTEMPTS = 5000
 
-async function hasFewAttempts(db: Queryable, endpointId: string): Promise<boolean> {
+async function hasFewAttempts(db: Queryable, endpointId: string, sinceMessageId: string): Promise<boolean> {
   const { rows } = await db.query<{ count: number }>(
-    'SELECT count(*) AS count FROM (SELECT FROM attempt WHERE endpoint_id = $1 LIMIT $2) AS first_ones',
-    [endpointId, FEW_ATTEMPTS],
+    'SELECT count(*) AS count FROM (SELECT FROM attempt WHERE endpoint_id = $1 AND id >= earliest_attempt($3) LIMIT $2) AS first_ones',
+    [endpointId, FEW_ATTEMPTS, sinceMessageId],
   )
   return rows[0]!.count < FEW_ATTEMPTS
 }
@@ -43,12 +47,32 @@ export async function listAttemptedMessages(
   page: Page,
   options: { withPayload: boolean },
 ): Promise<PageOf<StoredMessage & DeliveryState>> {
+  const rows = await readInWindows('msg', page, filter, Date.now(), (bounds, part) =>
+    selectAttempted(db, appId, { ...filter, ...bounds }, part, options),
+  )
+  return cutPage(rows, page)
+}
+
+/** The first message that there can be. */
+const FIRST_MESSAGE = lowestIdAt('msg', 0)
+
+async function selectAttempted(
+  db: Queryable,
+  appId: string,
+  filter: AttemptedFilter,
+  page: Page,
+  options: { withPayload: boolean },
+): Promise<(StoredMessage & DeliveryState)[]> {
   const parameters = createParameters()
   const add = parameters.add
-  // $1 in LAST_ATTEMPT.
+  const since = filter.afterId ?? FIRST_MESSAGE
+  // $1 and $2 in LAST_ATTEMPT.
   add(filter.endpointId)
+  add(since)
   const where = [`m.app_id = ${add(appId)}`, ...historyConditions(filter, 'm.id', add)]
-  if (await hasFewAttempts(db, filter.endpointId)) where.push('m.id IN (SELECT message_id FROM attempt WHERE endpoint_id = $1)')
+  if (await hasFewAttempts(db, filter.endpointId, since)) {
+    where.push('m.id IN (SELECT message_id FROM attempt WHERE endpoint_id = $1 AND id >= earliest_attempt($2))')
+  }
   if (filter.keep !== undefined) {
     where.push('status' in filter.keep ? `last.status = ${add(filter.keep.status)}` : `last.status <> 0 AND ${NEXT_ATTEMPT} IS NOT NULL`)
   }
@@ -57,7 +81,7 @@ export async function listAttemptedMessages(
      FROM message m ${LAST_ATTEMPT} WHERE ${where.join(' AND ')} AND ${pageClause(page, 'm.id', parameters)}`,
     parameters.values,
   )
-  return cutPage(rows, page)
+  return rows
 }
 
 /** Endpoints that the message was sent to, deleted ones included, each with its last attempt; and those where it waits to be sent. */

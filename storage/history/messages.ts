@@ -3,6 +3,7 @@ import type { Priority } from '../../domain/priority.ts'
 import { EXPUNGED_CHANNEL } from '../config-changes.ts'
 import { createParameters, cutPage, pageClause, type Page, type PageOf } from '../page.ts'
 import type { Queryable } from '../pool.ts'
+import { readInWindows } from './windows.ts'
 
 /** A message as the API shows it. */
 export interface StoredMessage {
@@ -56,6 +57,16 @@ export async function findMessage(
   return rows[0]
 }
 
+/** Those of the event ids that the application has messages with. */
+export async function findTakenEventIds(db: Queryable, appId: string, eventIds: readonly string[]): Promise<Set<string>> {
+  const { rows } = await db.query<{ event_id: string }>({
+    name: 'event-ids-taken',
+    text: 'SELECT event_id FROM message_event_id WHERE app_id = $1 AND event_id = ANY($2::text[])',
+    values: [appId, eventIds],
+  })
+  return new Set(rows.map((row) => row.event_id))
+}
+
 /** The named messages without their payloads. */
 export async function findMessages(db: Queryable, ids: readonly string[]): Promise<Map<string, StoredMessage>> {
   const { rows } = await db.query<StoredMessage>(`SELECT ${messageColumns(false)} FROM message m WHERE m.id = ANY($1::text[])`, [ids])
@@ -88,12 +99,15 @@ export async function listMessages(
   page: Page,
   options: { withPayload: boolean },
 ): Promise<PageOf<StoredMessage>> {
-  const parameters = createParameters()
-  const where = [`m.app_id = ${parameters.add(appId)}`, ...historyConditions(filter, 'm.id', parameters.add)]
-  const { rows } = await db.query<StoredMessage>(
-    `SELECT ${messageColumns(options.withPayload)} FROM message m WHERE ${where.join(' AND ')} AND ${pageClause(page, 'm.id', parameters)}`,
-    parameters.values,
-  )
+  const rows = await readInWindows('msg', page, filter, Date.now(), async (bounds, part) => {
+    const parameters = createParameters()
+    const where = [`m.app_id = ${parameters.add(appId)}`, ...historyConditions({ ...filter, ...bounds }, 'm.id', parameters.add)]
+    const { rows: some } = await db.query<StoredMessage>(
+      `SELECT ${messageColumns(options.withPayload)} FROM message m WHERE ${where.join(' AND ')} AND ${pageClause(part, 'm.id', parameters)}`,
+      parameters.values,
+    )
+    return some
+  })
   return cutPage(rows, page)
 }
 
