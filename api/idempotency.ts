@@ -4,13 +4,12 @@ import type { Request } from 'express'
 import { EventIdConflictError, RepeatedKeyError } from '../domain/errors.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { StoredMessage } from '../storage/history/messages.ts'
-import { answerKey, claimKey, findPublished, purgeKeys, releaseKey } from '../storage/idempotency.ts'
+import { answerKey, claimKey, findPublished, releaseKey } from '../storage/idempotency.ts'
 import type { ApiDependencies } from './dependencies.ts'
 import { ApiError, ruleError } from './errors.ts'
 
 const WAIT_MIN_MS = 20
 const WAIT_MAX_MS = 250
-const PURGE_EVERY_MS = 60_000
 
 /** What a request is answered with: the text is empty for an answer without a body. */
 export interface Answer {
@@ -47,17 +46,6 @@ export function idempotencyKeyOf(request: Pick<Request, 'headers' | 'originalUrl
 
 export function createIdempotency(deps: Pick<ApiDependencies, 'pool' | 'cipher' | 'log'>): Idempotency {
   const { pool, cipher, log } = deps
-  let purgedAtMs = 0
-
-  /** Forgets what is over, now and then, as long as keys are used at all. */
-  const tidy = () => {
-    if (Date.now() - purgedAtMs < PURGE_EVERY_MS) return
-    purgedAtMs = Date.now()
-    const purge = async () => {
-      while (await purgeKeys(pool));
-    }
-    purge().catch((error: unknown) => log.warn({ err: error }, 'idempotency.purge_failed'))
-  }
 
   /** @returns the answer of the request that had the key first, undefined where the key is the caller's now */
   const take = async (key: string, claim: string): Promise<Answer | undefined> => {
@@ -73,7 +61,6 @@ export function createIdempotency(deps: Pick<ApiDependencies, 'pool' | 'cipher' 
 
   return {
     async once(key, serve) {
-      tidy()
       const claim = randomUUID()
       const first = await take(key, claim)
       if (first !== undefined) return first
@@ -92,7 +79,6 @@ export function createIdempotency(deps: Pick<ApiDependencies, 'pool' | 'cipher' 
       }
     },
     async publishOnce(key, publish, show) {
-      tidy()
       try {
         return await publish()
       } catch (error) {

@@ -73,6 +73,7 @@ const environment = z.object({
   ...REGION_VARIABLES,
   TIDINGS_RETENTION_DELIVERED_DAYS: integer(1, LIMITS.retentionMaxDays, 30),
   TIDINGS_RETENTION_FAILED_DAYS: integer(1, LIMITS.retentionMaxDays, 90),
+  TIDINGS_RETENTION_AUDIT_DAYS: integer(0, LIMITS.retentionMaxDays, 365),
   TIDINGS_REQUEST_TIMEOUT_MS: integer(100, LIMITS.requestTimeoutMaxMs, LIMITS.requestTimeoutMs),
   TIDINGS_PARTITIONS: integer(1, 256, 4),
   TIDINGS_GROUP_LINGER_MS: integer(0, LIMITS.groupLingerMaxMs, LINGER_MS),
@@ -281,7 +282,11 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     egressProxy: value.TIDINGS_EGRESS_PROXY,
     requireHttps: value.TIDINGS_REQUIRE_HTTPS,
     svixHeaders: value.TIDINGS_SVIX_HEADERS,
-    retention: { deliveredDays: value.TIDINGS_RETENTION_DELIVERED_DAYS, failedDays: value.TIDINGS_RETENTION_FAILED_DAYS },
+    retention: {
+      deliveredDays: value.TIDINGS_RETENTION_DELIVERED_DAYS,
+      failedDays: value.TIDINGS_RETENTION_FAILED_DAYS,
+      auditDays: value.TIDINGS_RETENTION_AUDIT_DAYS,
+    },
     retry: {
       scheduleMs: value.TIDINGS_RETRY_SCHEDULE.map((ms) => ms * scale),
       maxDelayMs: LIMITS.retryDelayMaxMs * scale,
