@@ -59,12 +59,21 @@ async function orAway<T>(work: () => Promise<T>, away: T): Promise<T> {
   }
 }
 
+function sharedOf(configuration: RetentionDependencies['configuration']): DayDatabase | undefined {
+  const place = configuration?.places.find((one) => one.place.shared)?.place
+  return place === undefined ? undefined : sharedDays(place)
+}
+
+async function dropNamed(db: Pool | DayDatabase, name: string, atMs: number): Promise<Dropped> {
+  const now = (await listDayTables(db)).find((table) => table.name === name)
+  return now === undefined ? { dropped: true, kept: 0 } : dropDay(db, now, atMs)
+}
+
 const isConfiguration = ({ parent }: DayTable) => parent === CONFIGURATION_BY_DAYS
 
 /** All take the time (Unix milliseconds) by which they tell what is old. */
 export function createRetention({ pool, retention, configuration, archiver, context = () => Context.current() }: RetentionDependencies) {
-  const sharedPlace = configuration?.places.find(({ place }) => place.shared)?.place
-  const shared: DayDatabase | undefined = sharedPlace === undefined ? undefined : sharedDays(sharedPlace)
+  const shared = sharedOf(configuration)
   const working = async <T>(work: () => Promise<T>): Promise<T> => {
     const { heartbeat } = context()
     const beat = setInterval(heartbeat, HEARTBEAT_MS)
@@ -116,12 +125,9 @@ export function createRetention({ pool, retention, configuration, archiver, cont
      */
     dropDayTable: ({ table, atMs }: { table: DayTable; atMs: number }): Promise<Dropped> =>
       working(async () => {
-        const drop = async (db: Pool | DayDatabase): Promise<Dropped> => {
-          const now = (await listDayTables(db)).find(({ name }) => name === table.name)
-          return now === undefined ? { dropped: true, kept: 0 } : dropDay(db, now, atMs)
-        }
-        if (table.shared !== true) return drop(pool)
-        return shared === undefined ? { dropped: false, keeps: 0 } : orAway(() => drop(shared), { dropped: false, keeps: 0 })
+        if (table.shared !== true) return dropNamed(pool, table.name, atMs)
+        const stays: Dropped = { dropped: false, keeps: 0 }
+        return shared === undefined ? stays : orAway(() => dropNamed(shared, table.name, atMs), stays)
       }),
 
     /** Removes some of the old rows of the other tables. @returns how many of each, and whether there may be more */

@@ -254,6 +254,14 @@ function problemsOf(value: Values): string[] {
   ]
 }
 
+function retentionConfig(value: Values): Retention {
+  return {
+    deliveredDays: value.TIDINGS_RETENTION_DELIVERED_DAYS,
+    failedDays: value.TIDINGS_RETENTION_FAILED_DAYS,
+    auditDays: value.TIDINGS_RETENTION_AUDIT_DAYS,
+  }
+}
+
 function configOf(value: Values, regions: Regions | undefined): Config {
   const scale = value.TIDINGS_RETRY_TIME_SCALE
   const ownServer = value.TEMPORAL_ADDRESS === undefined
@@ -282,11 +290,7 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     egressProxy: value.TIDINGS_EGRESS_PROXY,
     requireHttps: value.TIDINGS_REQUIRE_HTTPS,
     svixHeaders: value.TIDINGS_SVIX_HEADERS,
-    retention: {
-      deliveredDays: value.TIDINGS_RETENTION_DELIVERED_DAYS,
-      failedDays: value.TIDINGS_RETENTION_FAILED_DAYS,
-      auditDays: value.TIDINGS_RETENTION_AUDIT_DAYS,
-    },
+    retention: retentionConfig(value),
     retry: {
       scheduleMs: value.TIDINGS_RETRY_SCHEDULE.map((ms) => ms * scale),
       maxDelayMs: LIMITS.retryDelayMaxMs * scale,

@@ -161,7 +161,7 @@ BEGIN
   CREATE TABLE idempotency_key_default PARTITION OF idempotency_key DEFAULT;
   EXECUTE format('ALTER TABLE idempotency_key_before RENAME TO %I', name);
   EXECUTE format('ALTER TABLE idempotency_key ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', name, of_keys, of_keys + 1);
-  FOR n IN 1..8 LOOP
-    PERFORM create_day('idempotency_key', of_keys + n);
+  FOR n IN 0..7 LOOP
+    PERFORM create_day('idempotency_key', (now() AT TIME ZONE 'UTC')::date + n);
   END LOOP;
 END $$;

@@ -49,6 +49,16 @@ async function list(
   const ids: string[] = []
   for (let from: string | undefined; ;) {
     const page = await listAuditEntries(storage.pool, { orgId: 'org', ...filter }, { limit: 3, order, from })
+    const back = await listAuditEntries(
+      storage.pool,
+      { orgId: 'org', ...filter },
+      { limit: 3, order, from: page.rows[0]?.id, backwards: true },
+    )
+    if (from !== undefined)
+      assert.deepEqual(
+        back.rows.map(({ id }) => id),
+        ids.slice(-3),
+      )
     ids.push(...page.rows.map((row: AuditEntry) => row.id))
     if (page.done) return ids
     from = ids.at(-1)
