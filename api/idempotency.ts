@@ -4,14 +4,13 @@ import type { Request } from 'express'
 import { EventIdConflictError, RepeatedKeyError } from '../domain/errors.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { StoredMessage } from '../storage/history/messages.ts'
-import { answerKey, claimKey, findPublished, purgeKeys, releaseKey } from '../storage/idempotency.ts'
+import { answerKey, claimKey, findPublished, releaseKey } from '../storage/idempotency.ts'
 import type { ApiDependencies } from './dependencies.ts'
 import { ApiError, ruleError } from './errors.ts'
 import { findPublishedIn } from './sharded-intake.ts'
 
 const WAIT_MIN_MS = 20
 const WAIT_MAX_MS = 250
-const PURGE_EVERY_MS = 60_000
 
 /** What a request is answered with: the text is empty for an answer without a body. */
 export interface Answer {
@@ -52,17 +51,6 @@ export function createIdempotency(deps: Pick<ApiDependencies, 'pool' | 'cipher' 
   const [first] = shards?.all ?? []
   const poolOf = () => (shards === undefined ? deps.pool : shards.at(first!).pool)
   const published = (key: string) => (shards === undefined ? findPublished(deps.pool, key) : findPublishedIn(shards, key))
-  let purgedAtMs = 0
-
-  /** Forgets what is over, now and then, as long as keys are used at all. */
-  const tidy = () => {
-    if (Date.now() - purgedAtMs < PURGE_EVERY_MS) return
-    purgedAtMs = Date.now()
-    const purge = async () => {
-      while (await purgeKeys(poolOf()));
-    }
-    purge().catch((error: unknown) => log.warn({ err: error }, 'idempotency.purge_failed'))
-  }
 
   /** @returns the answer of the request that had the key first, undefined where the key is the caller's now */
   const take = async (key: string, claim: string): Promise<Answer | undefined> => {
@@ -78,7 +66,6 @@ export function createIdempotency(deps: Pick<ApiDependencies, 'pool' | 'cipher' 
 
   return {
     async once(key, serve) {
-      tidy()
       const claim = randomUUID()
       const first = await take(key, claim)
       if (first !== undefined) return first
@@ -97,7 +84,6 @@ export function createIdempotency(deps: Pick<ApiDependencies, 'pool' | 'cipher' 
       }
     },
     async publishOnce(key, publish, show) {
-      tidy()
       try {
         return await publish()
       } catch (error) {

@@ -74,6 +74,7 @@ const environment = z.object({
   ...REGION_VARIABLES,
   TIDINGS_RETENTION_DELIVERED_DAYS: integer(1, LIMITS.retentionMaxDays, 30),
   TIDINGS_RETENTION_FAILED_DAYS: integer(1, LIMITS.retentionMaxDays, 90),
+  TIDINGS_RETENTION_AUDIT_DAYS: integer(0, LIMITS.retentionMaxDays, 365),
   TIDINGS_REQUEST_TIMEOUT_MS: integer(100, LIMITS.requestTimeoutMaxMs, LIMITS.requestTimeoutMs),
   TIDINGS_PARTITIONS: integer(1, 256, 4),
   TIDINGS_GROUP_LINGER_MS: integer(0, LIMITS.groupLingerMaxMs, LINGER_MS),
@@ -262,6 +263,14 @@ function problemsOf(value: Values): string[] {
   ]
 }
 
+function retentionConfig(value: Values): Retention {
+  return {
+    deliveredDays: value.TIDINGS_RETENTION_DELIVERED_DAYS,
+    failedDays: value.TIDINGS_RETENTION_FAILED_DAYS,
+    auditDays: value.TIDINGS_RETENTION_AUDIT_DAYS,
+  }
+}
+
 function configOf(value: Values, regions: Regions | undefined): Config {
   const scale = value.TIDINGS_RETRY_TIME_SCALE
   const ownServer = value.TEMPORAL_ADDRESS === undefined
@@ -292,7 +301,7 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     egressProxy: value.TIDINGS_EGRESS_PROXY,
     requireHttps: value.TIDINGS_REQUIRE_HTTPS,
     svixHeaders: value.TIDINGS_SVIX_HEADERS,
-    retention: { deliveredDays: value.TIDINGS_RETENTION_DELIVERED_DAYS, failedDays: value.TIDINGS_RETENTION_FAILED_DAYS },
+    retention: retentionConfig(value),
     retry: {
       scheduleMs: value.TIDINGS_RETRY_SCHEDULE.map((ms) => ms * scale),
       maxDelayMs: LIMITS.retryDelayMaxMs * scale,

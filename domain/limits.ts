@@ -58,7 +58,7 @@ export const LIMITS = {
   historyMaxDays: 90,
   payloadRetentionMinDays: 5,
   payloadRetentionMaxDays: 90,
-  /** Days for which attempts can be kept. */
+  /** Days for which attempts, and the audit log, can be kept. */
   retentionMaxDays: 3650,
   /** Days for which tables are made ahead. */
   partitionDaysAhead: 7,
@@ -160,8 +160,6 @@ export const LIMITS = {
   /** How long a repeated request waits for the first one, and how long the first one may take before another takes its key over. */
   idempotencyWaitMs: 5000,
   idempotencyKeyMaxChars: 256,
-  /** Forgotten keys removed by one statement. */
-  idempotencyPurgeBatch: 10_000,
   /** The development inbox: requests kept per name, names, bytes kept of a body, and the longest asked-for delay. */
   inboxKept: 100,
   inboxNames: 100,

@@ -10,11 +10,21 @@ export interface Retention {
   readonly deliveredDays: number
   /** Attempts that failed, and deliveries that ended without success. */
   readonly failedDays: number
+  /** The audit log. 0: for ever. */
+  readonly auditDays: number
 }
 
-/** What is partitioned: messages by their acceptance, attempts by their time, and payloads that end before their message by their end. */
-export const PARTITIONED = ['message', 'attempt', 'message_payload'] as const
+/**
+ * What is partitioned: messages by their acceptance, attempts by their time, payloads that end before their message by their end,
+ * idempotency keys by when they were taken, and the audit log.
+ */
+export const PARTITIONED = ['message', 'attempt', 'message_payload', 'idempotency_key', 'audit_log'] as const
 export type Partitioned = (typeof PARTITIONED)[number]
+
+/** Of those what is configuration: where regions share it, each copy has days of its own, and so has the cluster. */
+export const CONFIGURATION_BY_DAYS: Partitioned = 'audit_log'
+/** Whole days, after its own, for which a table of keys is used: a key is kept for 12 hours. */
+const KEY_DAYS = 1
 
 /** A table of one day; of attempts those that succeeded, those that failed, or both of a day in which neither is left apart. */
 export interface DayTable {
@@ -25,6 +35,8 @@ export interface DayTable {
   readonly part: 'delivered' | 'failed' | 'whole'
   /** False: it has been taken out of its parent, and remains to be dropped. */
   readonly attached: boolean
+  /** Set: it is in the cluster that regions share configuration by. Absent: in this region's database. */
+  readonly shared?: true
 }
 
 /** One that is to go. */
@@ -33,13 +45,16 @@ export interface DueTable extends DayTable {
   readonly archived?: true
 }
 
-/** When nothing of a table is kept any longer, in Unix milliseconds. */
-export function endOf(table: Pick<DayTable, 'parent' | 'dayMs' | 'part'>, { deliveredDays, failedDays }: Retention): number {
-  const over = table.dayMs + DAY_MS
-  if (table.parent === 'message_payload') return over
-  if (table.parent === 'message') return over + LIMITS.payloadRetentionMaxDays * DAY_MS
-  const days = { delivered: deliveredDays, failed: failedDays, whole: Math.max(deliveredDays, failedDays) }
-  return over + days[table.part] * DAY_MS
+/** When nothing of a table is kept any longer, in Unix milliseconds; Infinity: it is kept for ever. */
+export function endOf(table: Pick<DayTable, 'parent' | 'dayMs' | 'part'>, { deliveredDays, failedDays, auditDays }: Retention): number {
+  const daysOf = {
+    message: LIMITS.payloadRetentionMaxDays,
+    attempt: { delivered: deliveredDays, failed: failedDays, whole: Math.max(deliveredDays, failedDays) }[table.part],
+    message_payload: 0,
+    idempotency_key: KEY_DAYS,
+    audit_log: auditDays === 0 ? Infinity : auditDays,
+  }
+  return table.dayMs + DAY_MS + daysOf[table.parent] * DAY_MS
 }
 
 /** Those that are to go, the oldest first; of a day of attempts that goes as a whole its parts are not named. */
@@ -58,9 +73,11 @@ export function daysAhead(parent: Partitioned, nowMs: number): { readonly fromMs
   return { fromMs, toMs: fromMs + (longest + LIMITS.partitionDaysAhead) * DAY_MS }
 }
 
-/** Whether rows of a table are archived when they leave the database: a payload that has ended is to be nowhere. */
-export function isArchived({ parent }: Pick<DayTable, 'parent'>): boolean {
-  return parent !== 'message_payload'
+/** Whether rows of a table are archived when they leave the database: the archive has messages and attempts. */
+export function isArchived<Table extends Pick<DayTable, 'parent'>>(
+  table: Table,
+): table is Table & { readonly parent: 'message' | 'attempt' } {
+  return table.parent === 'message' || table.parent === 'attempt'
 }
 
 /** A part of the archive, with the ids that are in it. */
@@ -73,8 +90,9 @@ export interface ArchivedRange extends ArchivePart {
  * What of the archive a table's rows are. Of attempts that went as a whole day those that succeeded may have been archived before.
  * @param firstMs the first day of which it has rows: what there was before there were days has several
  */
-export function archivedRanges({ parent, part, dayMs }: DayTable, firstMs: number): ArchivedRange[] {
-  if (parent === 'message_payload') return []
+export function archivedRanges(table: DayTable, firstMs: number): ArchivedRange[] {
+  if (!isArchived(table)) return []
+  const { parent, part, dayMs } = table
   const outcomes = ({ delivered: ['success'], failed: ['failure'], whole: ['success', 'failure'] } as const)[part]
   const ranges: ArchivedRange[] = []
   for (let ms = Math.min(firstMs, dayMs); ms <= dayMs; ms += DAY_MS) {
@@ -85,12 +103,14 @@ export function archivedRanges({ parent, part, dayMs }: DayTable, firstMs: numbe
 }
 
 /** From when on history is kept; what is older and has no table of its own day is removed row by row. Unix milliseconds. */
-export function keptSince(nowMs: number, { deliveredDays, failedDays }: Retention) {
+export function keptSince(nowMs: number, { deliveredDays, failedDays, auditDays }: Retention) {
   const todayMs = Math.floor(nowMs / DAY_MS) * DAY_MS
   return {
     messagesMs: todayMs - LIMITS.payloadRetentionMaxDays * DAY_MS,
     deliveredMs: todayMs - deliveredDays * DAY_MS,
     failedMs: todayMs - failedDays * DAY_MS,
+    /** Undefined: all of the audit log is kept. */
+    auditMs: auditDays === 0 ? undefined : todayMs - auditDays * DAY_MS,
   }
 }
 

@@ -2,7 +2,7 @@ import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage } from '../domain/message.ts'
 import { MAILBOX_PREFIX } from '../domain/names.ts'
 import { DEFAULT_PRIORITY, type Priority } from '../domain/priority.ts'
-import { releasePublished } from './idempotency.ts'
+import { releasePublished, takeKeys } from './idempotency.ts'
 import type { Queryable } from './pool.ts'
 import { WAKE_BOXES } from './queue-wakes.ts'
 import type { MailboxWake } from './records.ts'
@@ -44,13 +44,10 @@ const CHANGE_HEARD_WITHIN_MS = 2000
 // Taken before the event ids and in order, so that two processes that accept the same ones do not wait in a ring. A key
 // that another process is publishing with is waited for.
 const TAKE_KEYS = `
-keyed AS (
-  INSERT INTO idempotency_key (hash, message_id, expires_at)
-  SELECT DISTINCT ON (key) key, id, now() + ${LIMITS.idempotencyKeptMs} * interval '1 ms' FROM whole WHERE key IS NOT NULL ORDER BY key, position
-  ON CONFLICT (hash) DO UPDATE SET message_id = excluded.message_id, claim = NULL, status = NULL, body_cipher = NULL, expires_at = excluded.expires_at
-    WHERE idempotency_key.expires_at <= now() RETURNING message_id
-), input AS MATERIALIZED (
-  SELECT whole.* FROM whole LEFT JOIN keyed ON keyed.message_id = whole.id WHERE key IS NULL OR keyed.message_id IS NOT NULL
+asked AS MATERIALIZED (
+  SELECT DISTINCT ON (key) key AS hash, id AS message_id, NULL::uuid AS claim FROM whole WHERE key IS NOT NULL ORDER BY key, position
+), ${takeKeys('asked', LIMITS.idempotencyKeptMs)}, input AS MATERIALIZED (
+  SELECT whole.* FROM whole LEFT JOIN taken ON taken.message_id = whole.id WHERE key IS NULL OR taken.message_id IS NOT NULL
 ),`
 
 /** @param first the number of the first of three parameters */
@@ -143,7 +140,7 @@ fixed AS MATERIALIZED (
   SELECT id, id, app_id, event_type, group_id, CASE WHEN $9 THEN now() + $10 * interval '1 ms' END${more.priority} FROM accepted, fixed WHERE fans_out
 )${more.after}
 SELECT id, group_id, fans_out, false AS repeated FROM accepted, fixed
-${keyed ? 'UNION ALL SELECT id, NULL, NULL, true FROM whole WHERE key IS NOT NULL AND id NOT IN (SELECT message_id FROM keyed)' : ''}
+${keyed ? 'UNION ALL SELECT id, NULL, NULL, true FROM whole WHERE key IS NOT NULL AND id NOT IN (SELECT message_id FROM taken)' : ''}
 ${more.wakes}`
 }
 

@@ -1,11 +1,18 @@
-import { setTimeout as pause } from 'node:timers/promises'
 import { randomBytes } from 'node:crypto'
 import pg, { type PoolClient } from 'pg'
 import { newId } from '../domain/ids.ts'
 import type { ConfigEffect } from './config-effects.ts'
 import type { ConfigLeader } from './config-leader.ts'
 import { isForeign } from './config-residents.ts'
-import { CONFIGURATION_TABLES, isCopied, noteComplete, SUBSCRIPTION, TIMELINE, withSubscriptionLock } from './config-subscription.ts'
+import {
+  CONFIGURATION_TABLES,
+  isCopied,
+  noteComplete,
+  SUBSCRIPTION,
+  TIMELINE,
+  untilWorkerHasStopped,
+  withSubscriptionLock,
+} from './config-subscription.ts'
 import type { Pool, Queryable } from './pool.ts'
 
 /**
@@ -19,8 +26,6 @@ const PASSING: ReadonlySet<string> = new Set(['config_effect', 'config_clock'])
 /** Of the audit log, in which nothing is ever changed, what is older than this before the newest entry is not compared. */
 const AUDIT_LOG_COMPARED = `interval '1 day'`
 const ROWS_PER_PAGE = 1000
-const WORKER_STOPS_WITHIN_MS = 10_000
-const POLL_MS = 20
 
 export interface CompletingOptions {
   readonly leader: ConfigLeader
@@ -67,16 +72,6 @@ async function complete(client: PoolClient, options: CompletingOptions): Promise
     }
   } finally {
     await client.query(`ALTER SUBSCRIPTION ${SUBSCRIPTION} ENABLE`)
-  }
-}
-
-async function untilWorkerHasStopped(client: Queryable): Promise<void> {
-  const untilMs = Date.now() + WORKER_STOPS_WITHIN_MS
-  for (;;) {
-    const { rowCount } = await client.query('SELECT FROM pg_stat_subscription WHERE subname = $1 AND pid IS NOT NULL', [SUBSCRIPTION])
-    if (rowCount === 0) return
-    if (Date.now() > untilMs) throw new Error('the subscription to shared configuration does not stop')
-    await pause(POLL_MS)
   }
 }
 

@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { ConfigurationUnavailableError } from '../domain/errors.ts'
+import { partitionCopiedAuditLog } from './config-audit-log.ts'
 import { keepConfigClock } from './config-clock.ts'
 import { completeCopy, type Completed, type CompletingOptions } from './config-completing.ts'
 import { createConfigLeader, type ConfigLeader } from './config-leader.ts'
@@ -52,6 +53,7 @@ export async function setUpSharedConfiguration(
 
 async function copyAll(pool: Pool, leader: ConfigLeader, options: SubscriptionOptions, onCompleted: OnCompleted): Promise<void> {
   await subscribeToConfiguration(pool, options)
+  await partitionCopiedAuditLog(pool, options)
   if (await isCopied(pool)) return completeAtStart(pool, { ...options, leader }, onCompleted)
   // The first region of all has nobody yet who winds the clock, and lets it have what a quorum has.
   const clock = keepConfigClock({ leader, log: { warn: () => undefined } })

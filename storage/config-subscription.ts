@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import pg, { type PoolClient } from 'pg'
 import { QUORUM_SLOT } from './config-quorum.ts'
 import { admitResidents, findForeignRows, protectCopy, refuseResidents } from './config-residents.ts'
@@ -22,6 +23,8 @@ export const SUBSCRIPTION = 'tidings_configuration'
 const LOCK_KEY = 0x73756273
 /** The first version whose slots survive a change of leader by Postgres' own means. */
 const FAILOVER_SLOTS_FROM = 170_000
+const WORKER_STOPS_WITHIN_MS = 10_000
+const POLL_MS = 20
 
 // Of the database as it runs: that of the control file is older until the first checkpoint after a promotion.
 export const TIMELINE = 'left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)'
@@ -33,7 +36,7 @@ export class ConfigurationSetUpError extends Error {
 }
 
 /** The slot of a region at the cluster's leader. */
-const slotOf = (region: string): string => `tidings_${region.replaceAll('-', '_')}`
+export const slotOf = (region: string): string => `tidings_${region.replaceAll('-', '_')}`
 
 /**
  * Address for libpq of whichever member is writable. Members share user, password, database and parameters: those of the first.
@@ -83,7 +86,10 @@ export async function publishConfiguration(leader: Pool): Promise<void> {
     const { rowCount } = await client.query('SELECT FROM pg_publication WHERE pubname = $1', [PUBLICATION])
     const tables = CONFIGURATION_TABLES.join(', ')
     await client.query(
-      rowCount === 0 ? `CREATE PUBLICATION ${PUBLICATION} FOR TABLE ${tables}` : `ALTER PUBLICATION ${PUBLICATION} SET TABLE ${tables}`,
+      rowCount === 0
+        ? // Each database has days of its own.
+          `CREATE PUBLICATION ${PUBLICATION} FOR TABLE ${tables} WITH (publish_via_partition_root = true)`
+        : `ALTER PUBLICATION ${PUBLICATION} SET TABLE ${tables}; ALTER PUBLICATION ${PUBLICATION} SET (publish_via_partition_root = true)`,
     )
   })
   await ensureQuorumSlot(leader)
@@ -151,7 +157,8 @@ async function subscribe(db: Queryable, { urls, region, zone }: SubscriptionOpti
   if (existing === undefined) return create(db, wanted, { region, zone })
   // What it was is shown to superusers alone; the same again changes nothing.
   await db.query(`ALTER SUBSCRIPTION ${SUBSCRIPTION} CONNECTION ${pg.escapeLiteral(wanted)}`)
-  if (!CONFIGURATION_TABLES.every((table) => existing.tables.includes(table))) {
+  // That of an audit log that has become another table is no copy to be made: config-audit-log.ts.
+  if (!CONFIGURATION_TABLES.every((table) => table === 'audit_log' || existing.tables.includes(table))) {
     await db.query(`ALTER SUBSCRIPTION ${SUBSCRIPTION} REFRESH PUBLICATION`)
   }
   await prepare(db, zone)
@@ -178,6 +185,17 @@ async function create(db: Queryable, connection: string, { region, zone }: Pick<
 /** That the copy, as far as it is made, lacks nothing while this database has the timeline that it has now. */
 export async function noteComplete(db: Queryable): Promise<void> {
   await db.query(`INSERT INTO config_copy (timeline) VALUES (${TIMELINE}) ON CONFLICT (one) DO UPDATE SET timeline = excluded.timeline`)
+}
+
+/** Waits until nothing is applied. Call it when the subscription is disabled. */
+export async function untilWorkerHasStopped(db: Queryable): Promise<void> {
+  const untilMs = Date.now() + WORKER_STOPS_WITHIN_MS
+  for (;;) {
+    const { rowCount } = await db.query('SELECT FROM pg_stat_subscription WHERE subname = $1 AND pid IS NOT NULL', [SUBSCRIPTION])
+    if (rowCount === 0) return
+    if (Date.now() > untilMs) throw new Error('the subscription to shared configuration does not stop')
+    await pause(POLL_MS)
+  }
 }
 
 /** Whether all tables have been copied once, and are kept up to date from then on. */

@@ -1,8 +1,24 @@
 import { timeOfId } from '../domain/archive.ts'
 import { PARTITIONED, type DayTable, type Partitioned } from '../domain/retention.ts'
-import { inTransaction, type Pool, type Queryable } from './pool.ts'
+import type { ConfigurationPlace } from './configuration.ts'
+import { asking, inTransaction, queryableOf, type Pool, type Queryable } from './pool.ts'
 
 const DAY_MS = 86_400_000
+
+/** A database that has tables of days. */
+export interface DayDatabase extends Queryable {
+  transaction<T>(work: (client: Queryable) => Promise<T>): Promise<T>
+}
+
+const databaseOf = (db: Pool | DayDatabase): DayDatabase =>
+  'transaction' in db ? db : { ...queryableOf(asking(db)), transaction: (work) => inTransaction(db, work) }
+
+/** That of the configuration that regions share: each statement is a transaction that a quorum confirms. */
+export function sharedDays({ change }: Pick<ConfigurationPlace, 'change'>): DayDatabase {
+  const transaction = async <T>(work: (client: Queryable) => Promise<T>): Promise<T> => (await change(({ client }) => work(client))).result
+  return { ...queryableOf((...args) => transaction((client) => asking(client)(...args))), transaction }
+}
+
 /** What is waited for is waited for by everybody who comes after: a lock on a table that all use is given up after this, and tried again. */
 const LOCK_TIMEOUT_MS = 100
 /** More than this is not moved while a table is taken out: the table stays until less of it is kept. */
@@ -21,13 +37,18 @@ export function isLocked(error: unknown): boolean {
  * @returns how many were made
  * @throws what `isLocked` knows, where others hold the table of what belongs to no day for longer than 100 ms
  */
-export async function createDays(pool: Pool, parent: Partitioned, { fromMs, toMs }: { fromMs: number; toMs: number }): Promise<number> {
+export async function createDays(
+  db: Pool | DayDatabase,
+  parent: Partitioned,
+  { fromMs, toMs }: { fromMs: number; toMs: number },
+): Promise<number> {
+  const { query, transaction } = databaseOf(db)
   let made = 0
   for (let dayMs = fromMs; dayMs <= toMs; dayMs += DAY_MS) {
     const day = new Date(dayMs).toISOString().slice(0, 10)
-    const { rows: there } = await pool.query<{ there: boolean }>(`SELECT to_regclass($1) IS NOT NULL AS there`, [nameOf(parent, dayMs)])
+    const { rows: there } = await query<{ there: boolean }>(`SELECT to_regclass($1) IS NOT NULL AS there`, [nameOf(parent, dayMs)])
     if (there[0]!.there) continue
-    const isNew = await inTransaction(pool, async (client) => {
+    const isNew = await transaction(async (client) => {
       await lockTimeout(client)
       // Two processes may make the same one.
       await client.query('SELECT pg_advisory_xact_lock(hashtext($1))', [`partitions of ${parent}`])
@@ -41,7 +62,7 @@ export async function createDays(pool: Pool, parent: Partitioned, { fromMs, toMs
 
 const nameOf = (parent: Partitioned, dayMs: number) => `${parent}_${new Date(dayMs).toISOString().slice(0, 10).replaceAll('-', '')}`
 
-const NAME = /^(message|attempt|message_payload)_(before_)?(\d{4})(\d\d)(\d\d)(?:_(delivered|failed))?$/
+const NAME = /^(message|attempt|message_payload|idempotency_key|audit_log)_(before_)?(\d{4})(\d\d)(\d\d)(?:_(delivered|failed))?$/
 
 /** All tables of days, attached or not. */
 export async function listDayTables(db: Queryable): Promise<DayTable[]> {
@@ -80,11 +101,12 @@ export type Dropped = { readonly dropped: true; readonly kept: number } | { read
  * @param nowMs what is to be kept is told by this time
  * @throws what `isLocked` knows, where others use the parent for longer than 100 ms: nothing has changed then
  */
-export async function dropDay(pool: Pool, table: DayTable, nowMs: number): Promise<Dropped> {
-  const kept = table.parent === 'message' && table.attached ? await keptIds(pool, table.name, nowMs) : []
+export async function dropDay(db: Pool | DayDatabase, table: DayTable, nowMs: number): Promise<Dropped> {
+  const database = databaseOf(db)
+  const kept = table.parent === 'message' && table.attached ? await keptIds(database, table.name, nowMs) : []
   if (kept.length > KEPT_MOVED_MAX) return { dropped: false, keeps: kept.length }
-  if (table.attached) await takeOut(pool, table, kept)
-  await pool.query(`DROP TABLE IF EXISTS ${table.name}`)
+  if (table.attached) await takeOut(database, table, kept)
+  await database.query(`DROP TABLE IF EXISTS ${table.name}`)
   return { dropped: true, kept: kept.length }
 }
 
@@ -96,9 +118,9 @@ async function keptIds(db: Queryable, name: string, nowMs: number): Promise<stri
   return rows.map(({ id }) => id)
 }
 
-async function takeOut(pool: Pool, table: DayTable, keptIds: readonly string[]): Promise<void> {
+async function takeOut({ transaction }: DayDatabase, table: DayTable, keptIds: readonly string[]): Promise<void> {
   const parent = table.part === 'whole' ? table.parent : nameOf(table.parent, table.dayMs)
-  await inTransaction(pool, async (client) => {
+  await transaction(async (client) => {
     await lockTimeout(client)
     await client.query(`ALTER TABLE ${parent} DETACH PARTITION ${table.name}`)
     if (keptIds.length > 0) await client.query(`INSERT INTO message SELECT * FROM ${table.name} WHERE id = ANY($1::text[])`, [keptIds])
@@ -112,7 +134,8 @@ interface Removal {
 }
 
 // Each begins at the oldest, which an index knows, and ends at the limit. $1: the first message that is kept; $2: rows; $3: failures
-// are kept since then; $4: attempts that succeeded, $5 that failed, are kept from this id on; $6: now.
+// are kept since then; $4: attempts that succeeded, $5 that failed, are kept from this id on; $6: now; $7: entries of the audit log are
+// kept from this id on.
 const REMOVALS: readonly Removal[] = [
   {
     table: 'delivery',
@@ -149,6 +172,11 @@ const REMOVALS: readonly Removal[] = [
     table: 'attempt_default',
     text: `DELETE FROM attempt_default WHERE ctid = ANY (ARRAY(SELECT ctid FROM attempt_default WHERE id < CASE WHEN status = 0 THEN $4 ELSE $5 END LIMIT $2))`,
   },
+  {
+    table: 'idempotency_key_default',
+    text: `DELETE FROM idempotency_key_default WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_key_default WHERE expires_at <= $6 LIMIT $2))`,
+  },
+  { table: 'audit_log_default', text: 'SELECT FROM remove_old_audit($7, $2)' },
 ]
 
 export interface RemovalBounds {
@@ -158,6 +186,8 @@ export interface RemovalBounds {
   readonly failedSinceMs: number
   readonly deliveredAttemptId: string
   readonly failedAttemptId: string
+  /** Entries of the audit log from this id on are kept; an empty one is below all. */
+  readonly auditId: string
 }
 
 /**
@@ -166,14 +196,19 @@ export interface RemovalBounds {
  * @returns rows by table; a table that may have more has as many as the limit
  */
 export async function removeOld(pool: Pool, bounds: RemovalBounds, limit: number): Promise<Record<string, number>> {
-  const { nowMs, messageId, failedSinceMs, deliveredAttemptId, failedAttemptId } = bounds
-  const all = [messageId, limit, new Date(failedSinceMs), deliveredAttemptId, failedAttemptId, new Date(nowMs)]
+  const { nowMs, messageId, failedSinceMs, deliveredAttemptId, failedAttemptId, auditId } = bounds
+  const all = [messageId, limit, new Date(failedSinceMs), deliveredAttemptId, failedAttemptId, new Date(nowMs), auditId]
   const removed: Record<string, number> = {}
   for (const { table, text } of REMOVALS) {
     const { rowCount } = await pool.query(withUsedParameters(text, all))
     removed[table] = rowCount ?? 0
   }
   return removed
+}
+
+/** The same of the audit log of shared configuration. @returns rows */
+export async function removeOldAudit(db: DayDatabase, auditId: string, limit: number): Promise<number> {
+  return (await db.query('SELECT FROM remove_old_audit($1, $2)', [auditId, limit])).rowCount ?? 0
 }
 
 /** Postgres cannot tell the type of a parameter that is not used. */

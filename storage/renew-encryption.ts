@@ -67,7 +67,7 @@ interface Batch {
   readonly zone: string | null
 }
 
-/** @returns the keys of the rows that were renewed, in order; rows that somebody else is changing wait for them */
+/** @returns the keys of the rows that were renewed, in order, of each key all; rows that somebody else is changing wait for them */
 async function renewBatch(transact: Transact, cipher: Cipher, target: CipherColumn, { after, zone }: Batch): Promise<string[]> {
   const { table, key, keyType, column, isResident } = target
   return transact(async (client) => {
@@ -75,13 +75,14 @@ async function renewBatch(transact: Transact, cipher: Cipher, target: CipherColu
       `SELECT ${key}::text AS key, ${column} AS stored FROM ${table}
        WHERE substring(${column} FROM 1 FOR ${KEY_ID_BYTES}) <> $1 AND ($2::${keyType} IS NULL OR ${key} > $2)
          AND ($3::text IS NULL OR ${isResident ?? 'false'})
-       ORDER BY ${table}.${key} LIMIT ${BATCH} FOR UPDATE`,
+       ORDER BY ${table}.${key} FETCH FIRST ${BATCH} ROWS WITH TIES FOR UPDATE`,
       [cipher.keyId, after, zone],
     )
     await client.query(
-      `UPDATE ${table} SET ${column} = renewed.value FROM unnest($1::${keyType}[], $2::bytea[]) AS renewed (key, value)
-       WHERE ${table}.${key} = renewed.key`,
-      [rows.map((row) => row.key), rows.map(({ stored }) => cipher.encrypt(cipher.decrypt(stored)))],
+      // An idempotency key may be in the tables of two days, with another answer in each.
+      `UPDATE ${table} SET ${column} = renewed.value FROM unnest($1::${keyType}[], $2::bytea[], $3::bytea[]) AS renewed (key, stored, value)
+       WHERE ${table}.${key} = renewed.key AND ${table}.${column} = renewed.stored`,
+      [rows.map((row) => row.key), rows.map(({ stored }) => stored), rows.map(({ stored }) => cipher.encrypt(cipher.decrypt(stored)))],
     )
     return rows.map((row) => row.key)
   })

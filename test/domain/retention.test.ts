@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { daysAhead, dueTables, endOf, type DayTable } from '../../domain/retention.ts'
 
 const DAY_MS = 86_400_000
-const RETENTION = { deliveredDays: 30, failedDays: 90 }
+const RETENTION = { deliveredDays: 30, failedDays: 90, auditDays: 365 }
 const day = (text: string) => Date.parse(`${text}T00:00:00Z`)
 
 const table = (name: string, parent: DayTable['parent'], dayMs: number, part: DayTable['part'] = 'whole'): DayTable => ({
@@ -20,6 +20,9 @@ test('a table goes when its last moment is old enough', () => {
   assert.equal(days('attempt', 'failed'), 91)
   assert.equal(days('attempt'), 91)
   assert.equal(days('message_payload'), 1)
+  assert.equal(days('idempotency_key'), 2)
+  assert.equal(days('audit_log'), 366)
+  assert.equal(endOf({ parent: 'audit_log', dayMs, part: 'whole' }, { ...RETENTION, auditDays: 0 }), Infinity)
 })
 
 test('the oldest go first, and of a day that goes as a whole nothing is named apart', () => {
@@ -46,5 +49,6 @@ test('payloads have tables for every day at which one may end, the others for a 
   }
   assert.deepEqual(days('message'), ['2026-03-01', 7])
   assert.deepEqual(days('attempt'), ['2026-03-01', 7])
+  for (const parent of ['idempotency_key', 'audit_log'] as const) assert.deepEqual(days(parent), ['2026-03-01', 7])
   assert.deepEqual(days('message_payload'), ['2026-03-01', 97])
 })

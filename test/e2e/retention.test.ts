@@ -80,7 +80,7 @@ test('while messages are accepted and delivered tables are made and dropped, and
   stopped = true
   await running
   assert.equal(results[0]!.dropped.length, 40)
-  assert.equal(results[1]!.created, 3)
+  assert.equal(results[1]!.created, 5)
   const rows = async (text: string) => (await pool.query<{ id: string }>(text)).rows.map(({ id }) => id)
   await eventually(
     async () =>

@@ -66,7 +66,8 @@ const isCopied = (pool: Pool, name: string) =>
 
 const triggers = async (pool: Pool) => {
   const { rows } = await pool.query<{ definition: string }>(
-    `SELECT pg_get_triggerdef(oid) AS definition FROM pg_trigger WHERE tgname = 'refuse_change_of_copy'`,
+    `SELECT pg_get_triggerdef(oid) AS definition FROM pg_trigger
+     WHERE tgname = 'refuse_change_of_copy' AND tgparentid = 0`,
   )
   return rows.map(({ definition }) => /FOR EACH (\w+) .*\((.*)\)$/.exec(definition)!.slice(1).join(' '))
 }

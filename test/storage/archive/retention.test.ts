@@ -43,7 +43,7 @@ const count = async (text: string) => (await storage.pool.query<{ count: number 
 const retention = () =>
   createRetention({
     pool: storage.pool,
-    retention: { deliveredDays: 30, failedDays: 90 },
+    retention: { deliveredDays: 30, failedDays: 90, auditDays: 365 },
     archiver: { archiveRange: (range) => archiveRange({ ...range, pool: storage.pool, store: archive.store, cipher, owner: OWNER }) },
     context: OUTSIDE,
   })
