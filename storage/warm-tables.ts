@@ -83,8 +83,8 @@ export interface MoveOptions {
 
 /**
  * Moves a table of a day, with its indexes and what is stored apart from its rows, to another tablespace. It is read and written
- * meanwhile, and nobody waits longer than 100 ms for it. Whoever dies in the middle leaves a copy; the next call goes on with it, and
- * two calls at the same time take turns.
+ * meanwhile, and nobody waits longer than 100 ms for it. Whoever dies in the middle leaves a copy; the next call goes on with it. Of
+ * two calls at the same time one may fail, when the other has come to the end of what both have done.
  * @returns false where it was told to stop, or the table has left its parent
  * @throws what `isLocked` knows, where others use the table, or a snapshot from before it was copied, for long
  * @throws {WarmTableError} where rows differ (the copy is removed then), or the parent's default table is too large

@@ -232,6 +232,19 @@ test('what a process that died has left goes, whatever it was at', async () => {
   assert.equal(await moveDay(pool, filled.delivered, move), true)
 })
 
+test('two that move the same table at a time move it once', async () => {
+  const { messages } = await fill()
+  const content = await contentOf(messages)
+  const move = () => activities().moveDayTable({ name: messages, atMs: Date.now(), untilMs: Date.now() + 60_000 })
+  const both = await Promise.allSettled([move(), pause(100).then(move)])
+  assert.ok(both.some((one) => one.status === 'fulfilled' && one.value))
+  // As Temporal does with one that has failed.
+  assert.equal(await move(), true)
+  assert.deepEqual(await contentOf(messages), content)
+  assert.deepEqual(new Set(await placesOf(messages)), new Set([warm.name]))
+  assert.deepEqual(await left(), [])
+})
+
 test('who has an older snapshot sees every row, and who uses the table is waited for', async () => {
   const { dayMs, messages } = await fill(50)
   const { pool } = storage
