@@ -97,5 +97,10 @@ test('workers that are killed while tables are moved, under load: every row is t
      WHERE c.relkind = 'r' AND c.relname ~ '^(message|attempt)_'`,
   )
   assert.equal(places.length, 3 * DAYS)
-  assert.deepEqual(await ask(`SELECT relname FROM pg_class WHERE relname ~ '^(message|attempt)_.*_(copy|moved)$' UNION ALL SELECT day_table FROM day_move`), [])
+  assert.deepEqual(
+    await ask(
+      `SELECT relname FROM pg_class WHERE relname ~ '^(message|attempt)_.*_(copy|moved)$' UNION ALL SELECT day_table FROM day_move`,
+    ),
+    [],
+  )
 })
