@@ -9,6 +9,7 @@ import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
 import type { Regions } from '../domain/regions.ts'
 import type { Retention } from '../domain/retention.ts'
+import type { WarmRules } from '../domain/warm-tables.ts'
 import type { OutgoingClient } from '../http/client.ts'
 import type { RegionClient } from '../http/region-client.ts'
 import type { ArchiveEraser } from '../storage/archive/erasure-task.ts'
@@ -44,6 +45,7 @@ import type { RunMemory } from './run-memory.ts'
 import { createSchedule } from './schedule.ts'
 import { createSlowEndpoints } from './slow-endpoints.ts'
 import { createTasks } from './tasks.ts'
+import { createWarmTables } from './warm-tables.ts'
 
 export interface ActivityDependencies {
   readonly pool: Pool
@@ -77,6 +79,8 @@ export interface ActivityDependencies {
   readonly laneSlots: Readonly<Record<Lane, number>>
   readonly svixHeaders: boolean
   readonly retention: Retention
+  /** Undefined: tables stay where they were made. */
+  readonly warm: WarmRules | undefined
   readonly load: Pick<Load, 'firstRequest' | 'fault' | 'addLane'>
   /** Undefined, both: there is no other region. */
   readonly regions: Regions | undefined
@@ -126,6 +130,7 @@ export function createActivities(deps: ActivityDependencies) {
     ...guarded(createTasks(deps), deps),
     ...guarded(createSchedule(deps), deps),
     ...guarded(createRetention(deps), deps),
+    ...guarded(createWarmTables(deps), deps),
   }
 }
 

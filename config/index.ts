@@ -6,6 +6,7 @@ import { LINGER_MS } from '../domain/linger.ts'
 import type { Lane } from '../domain/names.ts'
 import type { PriorityWeights } from '../domain/priority.ts'
 import type { Regions } from '../domain/regions.ts'
+import type { WarmRules } from '../domain/warm-tables.ts'
 import { ARCHIVE_VARIABLES, archiveConfig, archiveProblems, type ArchiveConfig } from './archive.ts'
 import { autoscaleConfig, autoscaleProblems, autoscaleVariables, type AutoscaleConfig } from './autoscale.ts'
 import { healthConfig, healthVariables, type HealthConfig } from './health.ts'
@@ -26,6 +27,7 @@ import {
   weaknessOf,
   webUrl,
 } from './formats.ts'
+import { WARM_VARIABLES, warmRules } from './warm-tables.ts'
 import { TEMPORAL_VARIABLES, temporalAccess, temporalProblems, workerVersion, type TemporalAccess, type WorkerVersion } from './temporal.ts'
 
 /** A setting is missing or wrong. The message lists every problem, one a line, each naming its variable. */
@@ -75,6 +77,7 @@ const environment = z.object({
   TIDINGS_RETENTION_DELIVERED_DAYS: integer(1, LIMITS.retentionMaxDays, 30),
   TIDINGS_RETENTION_FAILED_DAYS: integer(1, LIMITS.retentionMaxDays, 90),
   TIDINGS_RETENTION_AUDIT_DAYS: integer(0, LIMITS.retentionMaxDays, 365),
+  ...WARM_VARIABLES,
   TIDINGS_REQUEST_TIMEOUT_MS: integer(100, LIMITS.requestTimeoutMaxMs, LIMITS.requestTimeoutMs),
   TIDINGS_PARTITIONS: integer(1, 256, 4),
   TIDINGS_GROUP_LINGER_MS: integer(0, LIMITS.groupLingerMaxMs, LINGER_MS),
@@ -161,6 +164,8 @@ export interface Config {
   readonly svixHeaders: boolean
   /** How long attempts are kept. */
   readonly retention: Retention
+  /** Where old tables are moved to; undefined: nowhere. */
+  readonly warm: WarmRules | undefined
   /** The default policy, time scale applied. */
   readonly retry: RetryPolicy
   /** Multiplies every retry delay; 1 outside tests. */
@@ -302,6 +307,7 @@ function configOf(value: Values, regions: Regions | undefined): Config {
     requireHttps: value.TIDINGS_REQUIRE_HTTPS,
     svixHeaders: value.TIDINGS_SVIX_HEADERS,
     retention: retentionConfig(value),
+    warm: warmRules(value),
     retry: {
       scheduleMs: value.TIDINGS_RETRY_SCHEDULE.map((ms) => ms * scale),
       maxDelayMs: LIMITS.retryDelayMaxMs * scale,

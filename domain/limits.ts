@@ -64,6 +64,16 @@ export const LIMITS = {
   partitionDaysAhead: 7,
   /** Rows that one statement of the retention removes of a table that is not dropped by days. */
   retentionRemovedRows: 5000,
+  /** Days for which tables can stay in the hot tablespace. */
+  hotMaxDays: 90,
+  /** MB of a table that one second may copy into the warm tablespace. */
+  warmRateMaxMb: 10_000,
+  /** Bytes of a table that one statement copies there, about. */
+  warmStepBytes: 8_388_608,
+  /** How long one run of the retention moves tables; the next goes on. */
+  warmRunMs: 2_700_000,
+  /** Bytes of a table for what has no day, which is read while everybody waits for a table to be exchanged; over it none is. */
+  warmDefaultMaxBytes: 33_554_432,
   /** Old secrets of one endpoint that still sign. */
   liveOldSecretsMax: 10,
   /** Bytes of a secret that Tidings makes. */

@@ -125,4 +125,13 @@ export interface RetentionResult {
   readonly kept: Readonly<Record<string, number>>
   /** Rows removed of tables that are not dropped, by table. */
   readonly removed: Readonly<Record<string, number>>
+  /** Absent: it is the result of an earlier version. */
+  readonly warm?: WarmResult
+}
+
+/** What a run of the retention has moved to the warm tablespace. */
+export interface WarmResult {
+  readonly moved: readonly string[]
+  /** What was to be moved and was not, with the reason; the next run tries again. */
+  readonly left: Readonly<Record<string, string>>
 }

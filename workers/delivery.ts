@@ -86,6 +86,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     laneSlots: config.laneSlots,
     svixHeaders: config.svixHeaders,
     retention: config.retention,
+    warm: config.warm,
     load: options.load,
     watch: options.watch,
     onSlots: (usage) => options.metrics.slots(usage),

@@ -30,6 +30,8 @@ export interface Stage {
   readonly token: string
   /** The test's own connections. */
   readonly pool: Pool
+  /** For more of them. */
+  databaseUrl(): string
   startApi(): Promise<RunningProcess>
   /** Another API process, on a port of its own. */
   startSecondApi(): Promise<{ readonly url: string; readonly process: RunningProcess }>
@@ -115,6 +117,7 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
     apiUrl: `http://127.0.0.1:${ports.api}`,
     token: await createToken({ secret: SECRET, subject: newId('org') }),
     pool,
+    databaseUrl: () => servers.postgres!.url,
     startApi: () => run('cli/api.ts', [], /^tidings ready/),
     async startSecondApi() {
       const second = await run('cli/api.ts', [], /^tidings ready/, { TIDINGS_PORT: '0' })

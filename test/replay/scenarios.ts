@@ -21,6 +21,7 @@ import { eventually } from '../support/eventually.ts'
 import { startReceiver, type Receiver } from '../support/receiver.ts'
 import { startTestService, type TestService } from '../support/service.ts'
 import { freePorts, writeRegions, type RegionsOnDisk } from '../support/regions.ts'
+import { createTablespace } from '../support/tablespace.ts'
 import { temporalCli } from '../support/temporal-cli.ts'
 
 /** Real parts, and what a scenario needs of them. */
@@ -40,7 +41,13 @@ export type Scenario = (stage: Stage) => Promise<string[]>
 // Scaled by 0.02: 20 ms, 40 ms, then 1.8 s, which is beyond what an activity waits and parks in the mailbox.
 // A breaker stays open for 6 s, which is longer.
 // The autoscaler looks every 150 ms.
-export const ENVIRONMENT = { TIDINGS_RETRY_SCHEDULE: '1,2,90', TIDINGS_RETRY_TIME_SCALE: '0.02', TIDINGS_AUTOSCALE_TIME_SCALE: '0.01' }
+// Tables that are no longer new go to where they are already.
+export const ENVIRONMENT = {
+  TIDINGS_RETRY_SCHEDULE: '1,2,90',
+  TIDINGS_RETRY_TIME_SCALE: '0.02',
+  TIDINGS_AUTOSCALE_TIME_SCALE: '0.01',
+  TIDINGS_WARM_TABLESPACE: 'pg_default',
+}
 const HELD_MS = 1500
 
 /** The receiver answers by path: `/fail-<n>` fails the first n attempts of each message, `/slow` answers after its hold. */
@@ -353,12 +360,19 @@ export const processGone: Scenario = async (stage) => {
   return ended(stage, [workflowId])
 }
 
-/** A table of long ago is dropped. */
-const retention: Scenario = async ({ client, pool }) => {
-  await pool.query(`SELECT create_day('message', '2025-01-01')`)
+/** A table of long ago is dropped, and one that is elsewhere than it should be is moved. */
+const retention: Scenario = async ({ client, pool, service }) => {
+  const elsewhere = await createTablespace(service.database.url)
+  const day = new Date(Date.now() - 10 * 86_400_000).toISOString().slice(0, 10)
+  const name = `message_${day.replaceAll('-', '')}`
+  for (const one of ['2025-01-01', day]) await pool.query(`SELECT create_day('message', $1)`, [one])
+  await pool.query(`ALTER TABLE ${name} SET TABLESPACE ${elsewhere.name}`)
   const workflowId = 'retention/recorded'
   const result = await client.workflow.execute('retention', { workflowId, taskQueue: FAN_OUT_TASK_QUEUE, args: [{}] })
-  if (!(result as RetentionResult).dropped.includes('message_20250101')) throw new Error('nothing was dropped')
+  const { dropped, warm } = result as RetentionResult
+  if (!dropped.includes('message_20250101')) throw new Error('nothing was dropped')
+  if (!warm!.moved.includes(name)) throw new Error('nothing was moved')
+  await elsewhere.drop()
   return [workflowId]
 }
 

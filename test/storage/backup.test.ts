@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { chmodSync, chownSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { after, before, test, type TestContext } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -18,6 +18,7 @@ import { migrate } from '../../storage/migrate.ts'
 import { createPool } from '../../storage/pool.ts'
 import { eventually } from '../chaos/eventually.ts'
 import { createCalls, numberOf, numbers, numbersAt, type Calls } from '../support/calls.ts'
+import { commandsOf } from '../support/page-commands.ts'
 import { spawnScript } from '../support/processes.ts'
 import { startReceiver, type Receiver } from '../support/receiver.ts'
 import { createScratch, type Scratch } from '../support/scratch.ts'
@@ -48,13 +49,7 @@ after(async () => {
   scratch.remove()
 })
 
-/** The commands of docs/backup.md below a heading or a step. */
-function commands(after: string): string {
-  const page = readFileSync(join(ROOT, 'docs/backup.md'), 'utf8')
-  const from = page.indexOf(after)
-  assert.ok(from >= 0, after)
-  return /```sh\n([^`]*)```/.exec(page.slice(from))![1]!
-}
+const commands = (after: string) => commandsOf('docs/backup.md', after)
 
 interface Place {
   readonly dataDir: string
