@@ -14,13 +14,14 @@ import {
 } from '../storage/archive/search.ts'
 import { verifyArchive } from '../storage/archive/verify.ts'
 import { createCipher } from '../storage/cipher.ts'
-import { createPool } from '../storage/pool.ts'
-import { describeManifests, describeRestored, describeRow, describeVerified } from './archive/report.ts'
+import { createPool, type Pool } from '../storage/pool.ts'
+import { replayRestored } from './archive/replay.ts'
+import { describeManifests, describeReplayed, describeRestored, describeRow, describeVerified } from './archive/report.ts'
 import { readOptions, runCommand } from './command.ts'
 import { databaseUrlOf, readSecrets } from './data-dir.ts'
 import { CommandFailure } from './failure.ts'
 import { createProgress, type Progress } from './progress.ts'
-import { instantOf } from './time.ts'
+import { durationOf, instantOf } from './time.ts'
 
 const HELP = `npm run --silent archive -- <command> [options]
 
@@ -34,6 +35,11 @@ search --app <app_…> [--from <time>] [--to <time>] [--table message|attempt] [
 restore --name <name> [--from <time>] [--to <time>] [--app <app_…>] [--table message|attempt] [--json]
     Puts rows into the schema archive_<name> of DATABASE_URL (else of npm start here), in tables as the service has them, to be
     compared or replayed. The service does not look at them. Repeating it adds what is missing.
+replay --name <name> [--app <app_…>[=<id or uid>]] … [--endpoint <id or uid>] … [--from <time>] [--to <time>] [--rate <n>]
+       [--keep <time>] [--dry-run] [--json]
+    Puts restored messages back into the service under their own ids, to be sent to endpoints that have no attempt of them: to those
+    named (of one --app), else to all of the application. An application has its own id here, or the one after =. Repeating it sends
+    nothing twice. --rate: deliveries put into the outbox a second, 100 unless told. --keep: how long the service keeps the messages, 7d.
 verify [--table message|attempt] [--from <time>] [--to <time>] [--json]
     Reads every object, and compares checksums, rows and counts with the manifests. Exit code 1 where something is wrong.
 
@@ -42,6 +48,13 @@ A time is 2026-11-23, 2026-11-23T09:00:00Z, 12h or 40d; --from is included, --to
 const text = { type: 'string' } as const
 const flag = { type: 'boolean', default: false } as const
 const RANGE = { table: text, from: text, to: text, json: flag } as const
+const several = { type: 'string', multiple: true } as const
+const REPLAY = {
+  ...{ name: text, from: text, to: text, json: flag, app: several, endpoint: several, 'dry-run': flag },
+  rate: { type: 'string', default: '100' },
+  keep: { type: 'string', default: '7d' },
+} as const
+const MAX_RATE = 1000
 /** The archive reaches back as far as it reaches. */
 const MAX_DAYS = 36_500
 const SAY_EVERY_MS = 2000
@@ -74,13 +87,11 @@ const COMMANDS: Readonly<Record<string, ArchiveCommand>> = {
   },
   restore: (args) => {
     const options = readOptions(args, { ...RANGE, app: text, name: text })
-    if (!NAME.test(options.name ?? '')) throw usage('--name must have lower-case letters, digits and _, 40 at most')
     const range = rangeOf(options)
-    const schema = `archive_${options.name}`
-    return withArchive(async (archive, progress) => {
-      const pool = createPool(databaseUrlOf(readConfig()), 2)
-      const say = saying(progress)
-      try {
+    const schema = schemaOf(options.name)
+    return withArchive((archive, progress) =>
+      withPool(async (pool) => {
+        const say = saying(progress)
         const restored = await restoreArchive({
           ...{ ...archive, pool, schema },
           tables: range.table === undefined ? ARCHIVE_TABLES : [range.table],
@@ -88,9 +99,22 @@ const COMMANDS: Readonly<Record<string, ArchiveCommand>> = {
           progress: (table, told) => say(() => `${table}: ${describeSearch(told)}`),
         })
         print(options.json, { schema, ...restored }, () => describeRestored(schema, restored))
-      } finally {
-        await pool.end()
-      }
+      }),
+    )
+  },
+  replay: (args) => {
+    const options = readOptions(args, REPLAY)
+    const { fromMs, toMs } = rangeOf(options)
+    const schema = schemaOf(options.name)
+    const replay = {
+      ...{ schema, fromMs, toMs, dryRun: options['dry-run'], applications: options.app ?? [], endpoints: options.endpoint ?? [] },
+      rate: rateOf(options.rate),
+      keepMs: durationOf('--keep', options.keep),
+    }
+    return withPool(async (pool, config, progress) => {
+      const zone = config.regions?.own.zone ?? null
+      const replayed = await replayRestored(pool, { ...replay, zone }, saying(progress))
+      print(options.json, { schema, dryRun: replay.dryRun, applications: replayed }, () => describeReplayed(replayed, replay.dryRun))
     })
   },
   verify: (args) => {
@@ -134,6 +158,27 @@ async function withArchive(work: (archive: Archive, progress: Progress) => Promi
   } finally {
     store.close()
   }
+}
+
+async function withPool(work: (pool: Pool, config: Config, progress: Progress) => Promise<void>): Promise<void> {
+  const config = readConfig()
+  const pool = createPool(databaseUrlOf(config), 2)
+  try {
+    await work(pool, config, createProgress())
+  } finally {
+    await pool.end()
+  }
+}
+
+function schemaOf(name = ''): string {
+  if (!NAME.test(name)) throw usage('--name must have lower-case letters, digits and _, 40 at most')
+  return `archive_${name}`
+}
+
+function rateOf(text: string): number {
+  const rate = Number(text)
+  if (!Number.isInteger(rate) || rate < 1 || rate > MAX_RATE) throw usage(`--rate ${text}: must be 1 to ${MAX_RATE}`)
+  return rate
 }
 
 interface Range {

@@ -17,6 +17,7 @@ export type FailureCode =
   | 'version_not_ready'
   | 'version_not_drained'
   | 'not_archived'
+  | 'replay_refused'
 
 /** An expected failure of a command: its message is the one line the user reads, naming the cause and the mend. */
 export class CommandFailure extends Error {

@@ -16,7 +16,7 @@ const COMMANDS = {
   token: ['cli/token.ts', 'prints a token for the API'],
   reconcile: ['cli/reconcile.ts', 'starts what is undelivered and has no workflow, after a failover'],
   region: ['cli/region.ts', 'add, status, failover, failback: regions, their standbys, and what a lost one had not replicated'],
-  archive: ['cli/archive.ts', 'list, search, restore, verify: message data that has left the database'],
+  archive: ['cli/archive.ts', 'list, search, restore, replay, verify: message data that has left the database'],
   import: ['cli/import.ts', 'applications and endpoints of a Svix server'],
   demo: ['cli/demo.ts', 'real payloads to a healthy, a flaky and a failing receiver'],
 }

@@ -323,6 +323,8 @@ export const LIMITS = {
   archiveGroupsTogether: 500,
   /** An object that no manifest names is deleted after this time: nobody writes it any more. */
   archiveOrphanMs: 86_400_000,
+  /** Days before the one that is archived whose objects are looked through for such. */
+  archiveOrphanDays: 3,
   /** Whether a message is archived: days and answers that one process remembers, how long, lookups at a time, and how long one may take. */
   archiveLookupDays: 200,
   archiveLookupAnswers: 10_000,

@@ -103,11 +103,23 @@ export type Dropped = { readonly dropped: true; readonly kept: number } | { read
  */
 export async function dropDay(db: Pool | DayDatabase, table: DayTable, nowMs: number): Promise<Dropped> {
   const database = databaseOf(db)
-  const kept = table.parent === 'message' && table.attached ? await keptIds(database, table.name, nowMs) : []
-  if (kept.length > KEPT_MOVED_MAX) return { dropped: false, keeps: kept.length }
-  if (table.attached) await takeOut(database, table, kept)
-  await database.query(`DROP TABLE IF EXISTS ${table.name}`)
-  return { dropped: true, kept: kept.length }
+  const taken = table.attached ? await takeOut(database, table, nowMs) : NOTHING_KEPT
+  if (taken.dropped) await database.query(`DROP TABLE IF EXISTS ${table.name}`)
+  return taken
+}
+
+const NOTHING_KEPT: Dropped = { dropped: true, kept: 0 }
+
+const OLD_DAYS_LOCK = `hashtext('message days that are over')`
+
+/**
+ * Called first in a transaction that puts messages into days that may be over. Until its end none of these is taken out: nothing comes
+ * between the look at what is kept of a table and its drop. Nor is a table made: who looks for a message meanwhile may miss it on its way
+ * from the table of what belongs to no day, and would wait for the one that waits for it.
+ */
+export async function beginPuttingIn(client: Queryable): Promise<void> {
+  await client.query(`SELECT pg_advisory_xact_lock_shared(${OLD_DAYS_LOCK})`)
+  await client.query('LOCK TABLE message_default IN ROW EXCLUSIVE MODE')
 }
 
 async function keptIds(db: Queryable, name: string, nowMs: number): Promise<string[]> {
@@ -118,12 +130,19 @@ async function keptIds(db: Queryable, name: string, nowMs: number): Promise<stri
   return rows.map(({ id }) => id)
 }
 
-async function takeOut({ transaction }: DayDatabase, table: DayTable, keptIds: readonly string[]): Promise<void> {
+async function takeOut({ transaction }: DayDatabase, table: DayTable, nowMs: number): Promise<Dropped> {
   const parent = table.part === 'whole' ? table.parent : nameOf(table.parent, table.dayMs)
-  await transaction(async (client) => {
+  return transaction(async (client) => {
+    const kept: string[] = []
+    if (table.parent === 'message') {
+      await client.query(`SELECT pg_advisory_xact_lock(${OLD_DAYS_LOCK})`)
+      kept.push(...(await keptIds(client, table.name, nowMs)))
+    }
+    if (kept.length > KEPT_MOVED_MAX) return { dropped: false, keeps: kept.length }
     await lockTimeout(client)
     await client.query(`ALTER TABLE ${parent} DETACH PARTITION ${table.name}`)
-    if (keptIds.length > 0) await client.query(`INSERT INTO message SELECT * FROM ${table.name} WHERE id = ANY($1::text[])`, [keptIds])
+    if (kept.length > 0) await client.query(`INSERT INTO message SELECT * FROM ${table.name} WHERE id = ANY($1::text[])`, [kept])
+    return { dropped: true, kept: kept.length }
   })
 }
 

@@ -7,6 +7,7 @@ import type { HandOverDependencies } from '../activities/handing.ts'
 import type { SlotUsage } from '../activities/request-slots.ts'
 import type { Intake } from '../api/dependencies.ts'
 import type { Lane } from '../domain/names.ts'
+import type { Retention } from '../domain/retention.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
 import type { ConfigCopy } from '../storage/config-copy.ts'
 import type { OutgoingClient } from '../http/client.ts'
@@ -23,6 +24,7 @@ import { exposeQueues } from './metrics-queues.ts'
 import { readCounter } from './metrics-read.ts'
 import { countHandedOver, exposeHandOvers } from './metrics-regions.ts'
 import { exposeReplicas } from './metrics-replicas.ts'
+import { exposeRetention } from './metrics-retention.ts'
 import { exposeStandbys } from './metrics-standbys.ts'
 
 /** What this process measures of itself, for Prometheus. Labels name the few busiest endpoints: there may be a million. */
@@ -45,7 +47,7 @@ export interface Metrics {
   readonly handedOver: HandOverDependencies['onHandedOver']
   /** Tells where history is read, and how far behind replicas are. */
   replicas(replicas: Pick<Replicas, 'status' | 'counts'>): void
-  /** Tells what waits in Postgres. */
+  /** Tells what waits in Postgres, and what is there beyond its time. */
   queues(): void
   /** The text that Prometheus reads. */
   text(): Promise<string>
@@ -62,6 +64,8 @@ export interface MetricsDependencies {
   readonly standbys?: boolean
   /** Absent: statements are not timed. */
   readonly statements?: StatementTimes | undefined
+  /** How long history is kept. */
+  readonly retention: Retention
   /** How many endpoints have labels of their own. */
   readonly endpoints: number
   /** Names of other regions, where there are some. */
@@ -69,7 +73,7 @@ export interface MetricsDependencies {
 }
 
 export function createMetrics(deps: MetricsDependencies): Metrics {
-  const { states, configCache, copy, pool, log, statements, standbys, endpoints: max, otherRegions = [] } = deps
+  const { states, configCache, copy, pool, log, statements, standbys, retention, endpoints: max, otherRegions = [] } = deps
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
   const attempts = createAttemptMetrics(registry)
@@ -127,6 +131,7 @@ export function createMetrics(deps: MetricsDependencies): Metrics {
     replicas: (replicas) => exposeReplicas(registry, replicas),
     queues() {
       exposeQueues(registry, { pool, log })
+      exposeRetention(registry, { pool, retention, log })
       if (standbys === true) exposeStandbys(registry, { pool, log })
       if (otherRegions.length > 0) exposeHandOvers(registry, { pool, log }, otherRegions)
     },

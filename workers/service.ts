@@ -83,6 +83,7 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
     ...parts,
     statements,
     standbys: config.regions !== undefined,
+    retention: config.retention,
     endpoints: config.metricsEndpoints,
     otherRegions: otherRegionsOf(config),
   })

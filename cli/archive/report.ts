@@ -1,7 +1,9 @@
 import type { ArchiveManifest } from '../../domain/archive.ts'
 import type { Restored } from '../../storage/archive/restore.ts'
+import { PUT_BACK_STATES, type PutBackState } from '../../storage/archive/put-back.ts'
 import type { FoundRow } from '../../storage/archive/search.ts'
 import type { VerifyReport } from '../../storage/archive/verify.ts'
+import type { ReplayedApplication } from './replay.ts'
 
 const WIDTHS = [10, 8, 8, 12, 8, 14, 14, 7] as const
 
@@ -48,6 +50,30 @@ export function describeRestored(schema: string, { rows, found }: Restored): str
   const tables = (['message', 'attempt'] as const).filter((table) => found[table] > 0)
   if (tables.length === 0) return `The archive has nothing of that: ${schema} is as it was\n`
   return tables.map((table) => `${schema}.${table}: ${rows[table]} rows restored of ${found[table]} found\n`).join('')
+}
+
+const STATE_TEXT: Readonly<Record<PutBackState, string>> = {
+  new: 'put back',
+  there: 'there already',
+  withoutPayload: 'without a payload',
+  cancelled: 'cancelled',
+  handedIn: 'of another region',
+  eventIdTaken: 'whose event id another message has',
+  elsewhere: 'of another application here',
+}
+
+export function describeReplayed(applications: readonly ReplayedApplication[], dryRun: boolean): string {
+  const lines = applications.flatMap(({ from, to, messages, deliveries }) => [
+    `${from === to ? from : `${from} as ${to}`}: ${
+      PUT_BACK_STATES.filter((state) => messages[state] > 0)
+        .map((state) => `${messages[state]} messages ${STATE_TEXT[state]}`)
+        .join(', ') || 'no messages'
+    }`,
+    ...Object.entries(deliveries).map(
+      ([endpointId, count]) => `  ${endpointId}: ${count} deliveries ${dryRun ? 'to be sent' : 'put into the outbox'}`,
+    ),
+  ])
+  return `${[...(dryRun ? ['Nothing was written: this is what would become of them.'] : []), ...lines].join('\n')}\n`
 }
 
 export function describeVerified({ parts, objects, rows, bytes, problems, orphans }: VerifyReport): string {

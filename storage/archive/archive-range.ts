@@ -1,8 +1,8 @@
-import { manifestOf, mayHave, objectPrefixOf, type ArchiveManifest } from '../../domain/archive.ts'
-import { LIMITS } from '../../domain/limits.ts'
+import { manifestOf, mayHave, type ArchiveManifest } from '../../domain/archive.ts'
 import type { Cipher } from '../cipher.ts'
 import type { Pool } from '../pool.ts'
 import { eraseLocked, lockNameOf } from './erase.ts'
+import { deleteLeftoversUpTo } from './leftovers.ts'
 import { claimArchive, readManifest, writeManifest, type ArchiveOwner } from './manifests.ts'
 import { ArchiveError, type ObjectStore } from './object-store.ts'
 import { createObjectWriter, type ObjectPlace, type ObjectWriter, type RowCounts } from './objects.ts'
@@ -104,10 +104,10 @@ async function write(input: ArchiveRangeInput, lock: PartLock, known: ArchiveMan
     concluded = true
     await writeManifest(store, manifest)
     await store.delete(known?.objects.map(({ key }) => key) ?? [])
-    await deleteOrphans(store, manifest)
+    await deleteLeftoversUpTo(store, part)
     return manifest
   } catch (error) {
-    // What cannot be deleted now is found by `deleteOrphans` later.
+    // What cannot be deleted now is found by `deleteLeftovers` later.
     if (!concluded) await writer.discard().catch(() => undefined)
     throw error
   }
@@ -123,16 +123,6 @@ async function copyRows(input: ArchiveRangeInput, writer: ObjectWriter): Promise
     await writer.add(rows)
     input.progress?.(writer.counts)
   }
-}
-
-/** Deletes what runs that died have left, once nobody can be writing it any more. */
-async function deleteOrphans(store: ObjectStore, manifest: ArchiveManifest): Promise<void> {
-  const named = new Set(manifest.objects.map(({ key }) => key))
-  const orphans: string[] = []
-  for await (const { key, modifiedAt } of store.list(objectPrefixOf(manifest))) {
-    if (!named.has(key) && Date.now() - modifiedAt.getTime() > LIMITS.archiveOrphanMs) orphans.push(key)
-  }
-  await store.delete(orphans)
 }
 
 /** An erasure that passed before the manifest was there has not seen it: its task was. */

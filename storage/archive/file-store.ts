@@ -2,9 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, open, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { LIMITS } from '../../domain/limits.ts'
 import { objectMissing, type ObjectStore, type StoredObject } from './object-store.ts'
 
-// What a process left that died while it wrote: never an object.
+// What is being written, or was by a process that died: an object to list once it is old, so that it is found and deleted.
 const PARTIAL = /\.partial-[0-9a-f]{16}$/
 
 /** Objects as files of a directory, which is made where it is not there. @param url `file:///…` */
@@ -98,10 +99,11 @@ async function* walk(root: string, folder: string): AsyncIterable<StoredObject> 
   for (const entry of entries.sort((a, b) => (sortName(a) < sortName(b) ? -1 : 1))) {
     const key = `${folder}${entry.name}`
     if (entry.isDirectory()) yield* walk(root, `${key}/`)
-    else if (entry.isFile() && !PARTIAL.test(key)) {
+    else if (entry.isFile()) {
       // Deleted since it was listed.
       const stats = await stat(join(root, key)).catch(ignoreMissing)
-      if (stats !== undefined) yield { key, bytes: stats.size, modifiedAt: stats.mtime }
+      if (stats === undefined || (PARTIAL.test(key) && Date.now() - stats.mtimeMs <= LIMITS.archiveOrphanMs)) continue
+      yield { key, bytes: stats.size, modifiedAt: stats.mtime }
     }
   }
 }

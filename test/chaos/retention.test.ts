@@ -1,15 +1,14 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, test } from 'node:test'
 import { Client, Connection } from '@temporalio/client'
-import { lowestIdAt } from '../../domain/ids.ts'
 import { FAN_OUT_TASK_QUEUE } from '../../domain/names.ts'
 import type { RetentionResult } from '../../domain/retention.ts'
 import { listDayTables } from '../../storage/partitions.ts'
 import { eventually } from './eventually.ts'
+import { DAY_MS, fillOldDays } from './old-days.ts'
 import { publishDuring } from './scenario.ts'
 import { setStage, type Stage } from './stage.ts'
 
-const DAY_MS = 86_400_000
 /** Days of which nothing is kept, and days of which everything is but what succeeded. */
 const OLD_DAYS = 24
 const KEPT_DAYS = 8
@@ -31,26 +30,6 @@ after(async () => {
   await stage.close()
 })
 
-/** Messages with a success and a failure each, of days that end so many days before today. */
-async function fill(todayMs: number, fromDay: number, days: number): Promise<void> {
-  for (let day = fromDay; day < fromDay + days; day++) {
-    const dayMs = todayMs - day * DAY_MS
-    for (const parent of ['message', 'attempt'])
-      await stage.pool.query('SELECT create_day($1, $2)', [parent, new Date(dayMs).toISOString().slice(0, 10)])
-    await stage.pool.query(
-      `INSERT INTO message (id, app_id, event_type, payload, created_at, expires_at)
-       SELECT $1 || n, 'app_old', 'e', repeat('x', 500), now(), now() - interval '1 day' FROM generate_series(1, $2) n`,
-      [lowestIdAt('msg', dayMs), ROWS_PER_DAY],
-    )
-    await stage.pool.query(
-      `INSERT INTO attempt (message_id, id, endpoint_id, app_id, event_type, url, status, response_code, response_body, duration_ms, trigger, group_id, run_id, created_at)
-       SELECT $1 || n, $2 || n, 'ep_old', 'app_old', 'e', 'http://x', s, 0, '', 0, 0, $1, gen_random_uuid(), now()
-       FROM generate_series(1, $3) n, generate_series(0, 2, 2) s`,
-      [lowestIdAt('msg', dayMs), lowestIdAt('atmpt', dayMs), ROWS_PER_DAY],
-    )
-  }
-}
-
 const rows = async (text: string) =>
   (await stage.pool.query<{ count: number }>(`SELECT count(*) AS count FROM ${text} AND app_id = 'app_old'`)).rows[0]!.count
 
@@ -58,8 +37,8 @@ test('workers that are killed while tables are dropped, under load: what is to g
   await Promise.all([stage.startApi(), stage.startWorker('delivery')])
   let dispatcher = await stage.startWorker('dispatcher')
   const todayMs = Math.floor(Date.now() / DAY_MS) * DAY_MS
-  await fill(todayMs, 92, OLD_DAYS)
-  await fill(todayMs, 40, KEPT_DAYS)
+  await fillOldDays(stage.pool, { todayMs, fromDay: 92, days: OLD_DAYS, rowsPerDay: ROWS_PER_DAY })
+  await fillOldDays(stage.pool, { todayMs, fromDay: 40, days: KEPT_DAYS, rowsPerDay: ROWS_PER_DAY })
   const before = { messages: await rows('message WHERE true'), attempts: await rows('attempt WHERE true') }
   const days = OLD_DAYS + KEPT_DAYS
   assert.deepEqual(before, { messages: days * ROWS_PER_DAY, attempts: 2 * days * ROWS_PER_DAY })

@@ -233,6 +233,20 @@ test('a run that dies at any place leaves nothing that is taken for complete, an
   assert.deepEqual((await verifyArchive({ store, cipher }, {})).problems, [])
 })
 
+test('what a run that died has left goes when a later day is archived, though its own part is not archived again', async () => {
+  const { pool } = storage
+  const { manifest } = await archiveRange(rangeOf(pool, store, MESSAGES))
+  const [named] = manifest.objects.map(({ key }) => key)
+  const left = ['whole', 'cut.partial-0123456789abcdef', 'young'].map((name) => `${objectPrefixOf(MESSAGES)}${name}`)
+  for (const key of left) writeFileSync(join(archive.path, key), 'left')
+  const daysAgo = new Date(Date.now() - 2 * LIMITS.archiveOrphanMs)
+  for (const key of [named!, left[0]!, left[1]!]) utimesSync(join(archive.path, key), daysAgo, daysAgo)
+  assert.deepEqual((await verifyArchive({ store, cipher }, {})).orphans, [left[1], left[0]])
+  const nextDay = new Date(Date.parse(DAY) + 86_400_000).toISOString().slice(0, 10)
+  await archiveRange(rangeOf(pool, store, partOf('message', null, nextDay)))
+  assert.deepEqual(new Set(await keysUnder(objectPrefixOf(MESSAGES))), new Set([named, left[2]]))
+})
+
 test('a run that is told to stop leaves nothing that is taken for complete', async () => {
   const { pool } = storage
   await fillDay(pool, { appId: 'app_a', messages: 10, attemptsEach: 0 })
