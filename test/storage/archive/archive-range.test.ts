@@ -235,6 +235,7 @@ test('a run that dies at any place leaves nothing that is taken for complete, an
 
 test('what a run that died has left goes when a later day is archived, though its own part is not archived again', async () => {
   const { pool } = storage
+  await fillDay(pool, { appId: 'app_a', messages: 3, attemptsEach: 0 })
   const { manifest } = await archiveRange(rangeOf(pool, store, MESSAGES))
   const [named] = manifest.objects.map(({ key }) => key)
   const left = ['whole', 'cut.partial-0123456789abcdef', 'young'].map((name) => `${objectPrefixOf(MESSAGES)}${name}`)
