@@ -6,7 +6,7 @@ import type { DayTable } from '../../domain/retention.ts'
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
 const today = Date.parse('2026-11-30')
-const RETENTION = { deliveredDays: 30, failedDays: 90 }
+const RETENTION = { deliveredDays: 30, failedDays: 90, auditDays: 365 }
 
 function table(parent: DayTable['parent'], daysAgo: number, part: DayTable['part'] = 'whole', attached = true): DayTable {
   return { name: `${parent}_${daysAgo}_${part}`, parent, dayMs: today - daysAgo * DAY_MS, part, attached }

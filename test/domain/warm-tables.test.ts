@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { pagesPerStep, tablesToMove, type PlacedTable } from '../../domain/warm-tables.ts'
 
 const DAY_MS = 86_400_000
-const RETENTION = { deliveredDays: 30, failedDays: 90 }
+const RETENTION = { deliveredDays: 30, failedDays: 90, auditDays: 365 }
 const RULES = { tablespace: 'warm', hotDays: 7, bytesPerSecond: 1_000_000 }
 const todayMs = Date.UTC(2026, 5, 1)
 

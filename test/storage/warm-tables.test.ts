@@ -16,7 +16,7 @@ import { createTablespace, type TestTablespace } from '../support/tablespace.ts'
 import { createStorage, newMessage, type Storage } from './rows.ts'
 
 const DAY_MS = 86_400_000
-const RETENTION = { deliveredDays: 30, failedDays: 90 }
+const RETENTION = { deliveredDays: 30, failedDays: 90, auditDays: 365 }
 const todayMs = Math.floor(Date.now() / DAY_MS) * DAY_MS
 const FAST = 1e12
 /** There is no activity. */

@@ -57,7 +57,7 @@ const count = async (text: string) => (await storage.pool.query<{ count: number 
 
 const retention = () =>
   createRetention({
-    ...{ pool: storage.pool, retention: { deliveredDays: 30, failedDays: 90 }, context: OUTSIDE },
+    ...{ pool: storage.pool, retention: { deliveredDays: 30, failedDays: 90, auditDays: 365 }, context: OUTSIDE },
     archiver: { archiveRange: (range) => archiveRange({ ...range, pool: storage.pool, store: archive.store, cipher, owner: OWNER }) },
   })
 
