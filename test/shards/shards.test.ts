@@ -173,10 +173,10 @@ test('an event id and an idempotency key that were taken in the shard before sta
   assert.equal(await publish(processes[1]!.url, path), id)
   // As if it had been published before the move.
   const key = await processes[1]!.pool.query<{ hash: string }>('DELETE FROM idempotency_key WHERE message_id = $1 RETURNING hash', [id])
-  await processes[0]!.pool.query(`INSERT INTO idempotency_key (day, hash, message_id, expires_at) VALUES ((now() AT TIME ZONE 'UTC')::date, $1, $2, now() + interval '1 hour')`, [
-    key.rows[0]!.hash,
-    old[4],
-  ])
+  await processes[0]!.pool.query(
+    `INSERT INTO idempotency_key (day, hash, message_id, expires_at) VALUES ((now() AT TIME ZONE 'UTC')::date, $1, $2, now() + interval '1 hour')`,
+    [key.rows[0]!.hash, old[4]],
+  )
   assert.equal(await publish(processes[1]!.url, path), old[4])
 })
 
