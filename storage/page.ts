@@ -32,13 +32,18 @@ export function createParameters(): Parameters {
   }
 }
 
+/** Whether a page is walked towards greater ids. */
+export function rises({ order, backwards }: Pick<Page, 'order' | 'backwards'>): boolean {
+  return (order === 'ascending') !== (backwards === true)
+}
+
 /**
  * The end of a list's SELECT: position, direction and one row more than asked, which tells whether the list goes on.
  * @param column the sort key, unique in the list; a row comparison such as `(a, b)` works where `from` is cast alike
  * @returns text that begins with a condition, to be joined to the WHERE clause with AND
  */
 export function pageClause(page: Page, column: string, parameters: Parameters): string {
-  const rising = (page.order === 'ascending') !== (page.backwards === true)
+  const rising = rises(page)
   const position = page.from === undefined ? 'true' : `${column} ${rising ? '>' : '<'} ${parameters.add(page.from)}`
   return `${position} ORDER BY ${column} ${rising ? 'ASC' : 'DESC'} LIMIT ${parameters.add(page.limit + 1)}`
 }

@@ -43,7 +43,8 @@ export async function listAttempts(db: Queryable, appId: string, filter: Attempt
 async function selectAttempts(db: Queryable, appId: string, filter: AttemptFilter, page: Page): Promise<Attempt[]> {
   const parameters = createParameters()
   const add = parameters.add
-  const where = [`a.app_id = ${add(appId)}`]
+  // An endpoint is of one application: with both the planner expects a hundredth of the rows, and sorts instead of walking the index.
+  const where = filter.endpointId === undefined ? [`a.app_id = ${add(appId)}`] : []
   if (filter.messageId !== undefined) {
     const messageId = add(filter.messageId)
     where.push(`a.message_id = ${messageId}`, `a.id >= earliest_attempt(${messageId})`)

@@ -1,10 +1,10 @@
 import { STATUS_SENDING } from '../../domain/outcome.ts'
 import { lowestIdAt } from '../../domain/ids.ts'
 import { ENDPOINT_COLUMNS, type Endpoint } from '../endpoints.ts'
-import { createParameters, cutPage, pageClause, type Page, type PageOf } from '../page.ts'
+import { createParameters, cutPage, pageClause, rises, type Page, type PageOf } from '../page.ts'
 import type { Queryable } from '../pool.ts'
 import { historyConditions, messageColumns, type HistoryFilter, type StoredMessage } from './messages.ts'
-import { readInWindows } from './windows.ts'
+import { aheadOf, readInWindows } from './windows.ts'
 
 /** How a delivery stands: its last attempt, and when the next one is due. */
 export interface DeliveryState {
@@ -14,9 +14,9 @@ export interface DeliveryState {
 
 // The delivery row knows of parking and of an operator's skip; the attempt alone knows while no row was written yet.
 const NEXT_ATTEMPT = `CASE WHEN d.state IN ('dead', 'skipped', 'cancelled') THEN NULL ELSE coalesce(d.next_at, last.next_attempt_at) END`
-// $1: the endpoint, $2: a message that is not newer than any of the page, so that days before it are left out when it is planned.
+// $1: the endpoint. $2, $3: attempts are not older than this message and have lower ids, so that other days are left out of the plan.
 const LAST_ATTEMPT = `CROSS JOIN LATERAL (SELECT a.status, a.next_attempt_at FROM attempt a
-  WHERE a.message_id = m.id AND a.id >= earliest_attempt(m.id) AND a.id >= earliest_attempt($2) AND a.endpoint_id = $1
+  WHERE a.message_id = m.id AND a.id >= earliest_attempt(m.id) AND a.id >= earliest_attempt($2) AND a.id < $3 AND a.endpoint_id = $1
   ORDER BY a.id DESC LIMIT 1) last
   LEFT JOIN delivery d ON d.message_id = m.id AND d.endpoint_id = $1`
 
@@ -31,10 +31,10 @@ export interface AttemptedFilter extends HistoryFilter {
 // Up to here an endpoint's attempts are collected first; beyond, its messages are dense enough to be met on a walk by id.
 const FEW_ATTEMPTS = 5000
 
-async function hasFewAttempts(db: Queryable, endpointId: string, sinceMessageId: string): Promise<boolean> {
+async function hasFewAttempts(db: Queryable, endpointId: string, sinceMessageId: string, beforeId: string): Promise<boolean> {
   const { rows } = await db.query<{ count: number }>(
-    'SELECT count(*) AS count FROM (SELECT FROM attempt WHERE endpoint_id = $1 AND id >= earliest_attempt($3) LIMIT $2) AS first_ones',
-    [endpointId, FEW_ATTEMPTS, sinceMessageId],
+    'SELECT count(*) AS count FROM (SELECT FROM attempt WHERE endpoint_id = $1 AND id >= earliest_attempt($3) AND id < $4 LIMIT $2) AS first_ones',
+    [endpointId, FEW_ATTEMPTS, sinceMessageId, beforeId],
   )
   return rows[0]!.count < FEW_ATTEMPTS
 }
@@ -66,21 +66,25 @@ async function selectAttempted(
   const parameters = createParameters()
   const add = parameters.add
   const since = filter.afterId ?? FIRST_MESSAGE
-  // $1 and $2 in LAST_ATTEMPT.
+  const before = aheadOf('atmpt', Date.now())
+  // $1, $2 and $3 in LAST_ATTEMPT.
   add(filter.endpointId)
   add(since)
+  add(before)
   const where = [`m.app_id = ${add(appId)}`, ...historyConditions(filter, 'm.id', add)]
-  if (await hasFewAttempts(db, filter.endpointId, since)) {
-    where.push('m.id IN (SELECT message_id FROM attempt WHERE endpoint_id = $1 AND id >= earliest_attempt($2))')
-  }
+  const isFew = await hasFewAttempts(db, filter.endpointId, since, before)
+  if (isFew) where.push('m.id IN (SELECT message_id FROM attempt WHERE endpoint_id = $1 AND id >= earliest_attempt($2) AND id < $3)')
   if (filter.keep !== undefined) {
     where.push('status' in filter.keep ? `last.status = ${add(filter.keep.status)}` : `last.status <> 0 AND ${NEXT_ATTEMPT} IS NOT NULL`)
   }
-  const { rows } = await db.query<StoredMessage & DeliveryState>(
-    `SELECT ${messageColumns(options.withPayload)}, last.status, CASE WHEN last.status <> 0 THEN ${NEXT_ATTEMPT} END AS "nextAttemptAt"
-     FROM message m ${LAST_ATTEMPT} WHERE ${where.join(' AND ')} AND ${pageClause(page, 'm.id', parameters)}`,
-    parameters.values,
-  )
+  const columns = `${messageColumns(options.withPayload)}, last.status, CASE WHEN last.status <> 0 THEN ${NEXT_ATTEMPT} END AS "nextAttemptAt"`
+  const chosen = `WHERE ${where.join(' AND ')} AND ${pageClause(page, 'm.id', parameters)}`
+  // Where each has an attempt the page is known before the last ones are looked for.
+  const text =
+    isFew && filter.keep === undefined
+      ? `SELECT ${columns} FROM (SELECT * FROM message m ${chosen}) m ${LAST_ATTEMPT} ORDER BY m.id ${rises(page) ? 'ASC' : 'DESC'}`
+      : `SELECT ${columns} FROM message m ${LAST_ATTEMPT} ${chosen}`
+  const { rows } = await db.query<StoredMessage & DeliveryState>(text, parameters.values)
   return rows
 }
 

@@ -4,13 +4,18 @@
  */
 import { timeOfId } from '../../domain/archive.ts'
 import { lowestIdAt, type IdPrefix } from '../../domain/ids.ts'
-import type { Page } from '../page.ts'
+import { rises, type Page } from '../page.ts'
 
 const DAY_MS = 86_400_000
 /** Days from the page's beginning at which one statement ends and the next begins; after the last one there is no bound. */
 const STEPS_DAYS = [1, 8]
 /** What has a later time comes from a clock that is wrong by more than this. */
 const AHEAD_MS = 2 * DAY_MS
+
+/** What no id has, unless its clock is wrong: days to come have tables too. */
+export function aheadOf(prefix: IdPrefix, nowMs: number): string {
+  return lowestIdAt(prefix, nowMs + AHEAD_MS)
+}
 
 /** Ids, exclusive. */
 export interface Bounds {
@@ -40,11 +45,11 @@ export async function readInWindows<T>(
 }
 
 function windowsOf(prefix: IdPrefix, page: Page, { afterId, beforeId }: Bounds & { afterId: string }, nowMs: number): Bounds[] {
-  const rises = (page.order === 'ascending') !== (page.backwards === true)
-  const endId = beforeId ?? lowestIdAt(prefix, nowMs + AHEAD_MS)
-  const beginMs = timeOfId(page.from ?? (rises ? afterId : (beforeId ?? lowestIdAt(prefix, nowMs)))) ?? nowMs
-  const cuts = STEPS_DAYS.map((days) => lowestIdAt(prefix, Math.max(0, rises ? beginMs + days * DAY_MS : beginMs - days * DAY_MS)))
+  const rising = rises(page)
+  const endId = beforeId ?? aheadOf(prefix, nowMs)
+  const beginMs = timeOfId(page.from ?? (rising ? afterId : (beforeId ?? lowestIdAt(prefix, nowMs)))) ?? nowMs
+  const cuts = STEPS_DAYS.map((days) => lowestIdAt(prefix, Math.max(0, rising ? beginMs + days * DAY_MS : beginMs - days * DAY_MS)))
   const within = cuts.filter((id) => afterId < id && id < endId)
-  const edges = rises ? [afterId, ...within, endId] : [endId, ...within, afterId]
-  return edges.slice(1).map((edge, i) => (rises ? { afterId: edges[i]!, beforeId: edge } : { afterId: edge, beforeId: edges[i]! }))
+  const edges = rising ? [afterId, ...within, endId] : [endId, ...within, afterId]
+  return edges.slice(1).map((edge, i) => (rising ? { afterId: edges[i]!, beforeId: edge } : { afterId: edge, beforeId: edges[i]! }))
 }
