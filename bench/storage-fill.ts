@@ -83,7 +83,15 @@ function recordsOf({ id, atMs, place: { appId, endpointIds } }: Made): Record[] 
       ...{ durationMs: randomInt(5, 400), trigger: TRIGGER_SCHEDULED, groupId: id, runId: randomUUID(), createdAtMs },
     }
     // Nothing waits: rows of deliveries that do are few, and go again.
-    return { attempt, messageId: id, endpointId, appId, trigger: TRIGGER_SCHEDULED, groupId: id, change: { state: 'delivered', hadRow: false } }
+    return {
+      attempt,
+      messageId: id,
+      endpointId,
+      appId,
+      trigger: TRIGGER_SCHEDULED,
+      groupId: id,
+      change: { state: 'delivered', hadRow: false },
+    }
   })
 }
 
@@ -105,7 +113,9 @@ async function insertMessages(pool: Pool, made: readonly Made[], payloadBytes: n
 
 /** Text that does not compress, as real ones hardly do at this size. */
 function payloadOf(bytes: number): string {
-  return `{"id":"${randomBytes(bytes).toString('base64').slice(0, bytes - 9)}"}`
+  return `{"id":"${randomBytes(bytes)
+    .toString('base64')
+    .slice(0, bytes - 9)}"}`
 }
 
 /** Names of the seeded applications and of their endpoints. */
@@ -118,4 +128,3 @@ export async function readPlaces(databaseUrl: string): Promise<Place[]> {
   await client.end()
   return rows
 }
-

@@ -38,7 +38,11 @@ const READS: Readonly<Record<string, (asked: Asked) => string>> = {
 }
 
 /** @throws where an answer is not 200, or has nothing in it */
-export async function measureReads(target: Target & { readonly databaseUrl: string }, places: readonly Place[], requests: number): Promise<Read[]> {
+export async function measureReads(
+  target: Target & { readonly databaseUrl: string },
+  places: readonly Place[],
+  requests: number,
+): Promise<Read[]> {
   const asked = await chooseAsked(target.databaseUrl, places, requests)
   const reads: Read[] = []
   for (const [name, path] of Object.entries(READS)) {

@@ -51,7 +51,9 @@ export function storageReport({ attempts, days, filled, weights, rollupsS, reads
     ...weights.map(weightLine),
     '',
     'ms: p50, p99, most',
-    ...reads.map(({ name, ms }) => `${name.padEnd(50)}${[ms.p50_ms, ms.p99_ms, ms.max_ms].map((one) => one.toFixed(1).padStart(8)).join('')}`),
+    ...reads.map(
+      ({ name, ms }) => `${name.padEnd(50)}${[ms.p50_ms, ms.p99_ms, ms.max_ms].map((one) => one.toFixed(1).padStart(8)).join('')}`,
+    ),
     '',
     `a table dropped: ${spreadOf(drops.map(({ ms }) => ms))} ms, of ${(medianOf(drops.map(({ bytes }) => bytes)) / 1e6).toFixed(0)} MB in the median`,
   ]
@@ -81,7 +83,10 @@ export function plotStorage(start: string, { filled, reads }: StorageRun): strin
     {
       title: 'reads with all of them, ms',
       series: ['p50 to p99'],
-      groups: reads.map(({ name, ms }) => ({ label: name.split(/[ ,]/).slice(0, 4).join(' '), values: [{ low: ms.p50_ms, median: ms.p50_ms, high: ms.p99_ms }] })),
+      groups: reads.map(({ name, ms }) => ({
+        label: name.split(/[ ,]/).slice(0, 4).join(' '),
+        values: [{ low: ms.p50_ms, median: ms.p50_ms, high: ms.p99_ms }],
+      })),
     },
   ])
 }

@@ -87,7 +87,8 @@ function readStorageOptions(args: readonly string[]): Options {
   const given = readOptions(args, { attempts: text, days: text, endpoints: text, reads: text, results: text, ...flags })
   const number = (name: 'attempts' | 'days' | 'endpoints' | 'reads', otherwise: number, step = 1) => {
     const value = Number(given[name] ?? otherwise)
-    if (!Number.isInteger(value) || value <= 0 || value % step !== 0) throw new CommandFailure('usage', `--${name} takes a multiple of ${step}`)
+    if (!Number.isInteger(value) || value <= 0 || value % step !== 0)
+      throw new CommandFailure('usage', `--${name} takes a multiple of ${step}`)
     return value
   }
   const options = {
@@ -186,7 +187,9 @@ async function rollUpAll(pool: Pool, { fromMs, toMs }: { fromMs: number; toMs: n
   const begin = nowMs()
   // Written long after they were made, all of them are marked to be counted anew.
   await pool.query('TRUNCATE rollup_late')
-  await pool.query('UPDATE rollup_progress SET begins = to_timestamp($1::float8 / 1000), through = to_timestamp($1::float8 / 1000)', [fromMs])
+  await pool.query('UPDATE rollup_progress SET begins = to_timestamp($1::float8 / 1000), through = to_timestamp($1::float8 / 1000)', [
+    fromMs,
+  ])
   while ((await readProgress(pool)).throughMs < toMs + DAY_MS) await delay(500)
   return (nowMs() - begin) / 1000
 }
