@@ -13,6 +13,9 @@ const RULES = {
   databaseMemoryGb: PRICE,
   /** A month of one GB of its disk, and of one I/O a second beyond what each primary has without it. */
   databaseGb: PRICE,
+  /** The same of a slower disk, for a warm tablespace, and of an object store. */
+  warmGb: PRICE,
+  archiveGb: PRICE,
   databaseIops: PRICE,
   databaseIopsIncluded: { min: 0, max: 1e9 },
   /** One GB sent to the internet. */

@@ -3,6 +3,7 @@ import type { UnitCosts } from '../../domain/capacity-costs.ts'
 import type { CapacityInput } from '../../domain/capacity-input.ts'
 import type { Prices } from '../../domain/capacity-prices.ts'
 import type { YearPlan } from '../../domain/capacity.ts'
+import { tiersOf, type StorageTiers, type Tier } from '../../domain/storage-tiers.ts'
 
 /** Everything that a plan tells: what `--format json` writes, and what the other formats are made of. */
 export interface PlanReport {
@@ -28,7 +29,7 @@ export interface Table {
 
 /** The tables of a plan, in the order in which they are shown. */
 export function tablesOf(report: PlanReport): Table[] {
-  return [loadTable(report), needTable(report), costTable(report), requestTable(report), unitTable(report)]
+  return [loadTable(report), needTable(report), costTable(report), tierTable(report), requestTable(report), unitTable(report)]
 }
 
 type Row = readonly [label: string, cell: (year: YearPlan, i: number) => string]
@@ -87,6 +88,27 @@ function costTable({ years }: PlanReport): Table {
     ['for 1M deliveries', ({ cost, load }) => `$${(cost.total / ((load.deliveriesPerDay * 30) / 1e6)).toFixed(3)}`],
   ]
   return { title: 'USD a month', columns: ['', ...yearColumns(years)], rows: rowsOf(years, rows) }
+}
+
+/** What the request has for its three tiers, and says that they save. */
+const REQUESTED_TIERS = ['$1,000', '$2,000', '$500', '$3,500', '', '80%']
+
+function tierTable({ years, input, costs, prices }: PlanReport): Table {
+  const tiers = years.map(({ load }) => tiersOf(load, input, costs.units, prices.each))
+  const tier = ({ gb, monthly }: Tier) => `${bytes(gb * 1e9)}, ${money(monthly)}`
+  const rows: readonly (readonly [string, (one: StorageTiers) => string])[] = [
+    ['hot: 7 days', ({ hot }) => tier(hot)],
+    ['warm: to 30 days, failures and messages to 90', ({ warm }) => tier(warm)],
+    ['archive: a year', ({ archive }) => tier(archive)],
+    ['together', ({ monthly }) => money(monthly)],
+    ['a year in the database', ({ withoutTiers }) => tier(withoutTiers)],
+    ['saved', ({ monthly, withoutTiers }) => `${whole((1 - monthly / withoutTiers.monthly) * 100)}%`],
+  ]
+  return {
+    title: 'History by tiers, USD a month',
+    columns: ['', ...yearColumns(years), 'request'],
+    rows: rows.map(([label, cell], i) => [label, ...tiers.map(cell), REQUESTED_TIERS[i]!]),
+  }
 }
 
 function requestTable({ years, request }: PlanReport): Table {

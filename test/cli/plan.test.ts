@@ -73,7 +73,7 @@ test('HTML is one page with tables and plots, and is written where it is told', 
   assert.equal(await planned(...LOAD, '--format', 'html', '--out', path), '')
   const html = readFileSync(path, 'utf8')
   assert.equal((html.match(/<svg /g) ?? []).length, 1)
-  assert.equal((html.match(/<table>/g) ?? []).length, 5)
+  assert.equal((html.match(/<table>/g) ?? []).length, 6)
   assert.doesNotMatch(html, /NaN|undefined|(src|href)="/)
   const body = html.slice(html.indexOf('<body>'), html.indexOf('</html>'))
   assert.deepEqual(problemsOf(body.replaceAll(/<style>[\s\S]*?<\/style>/g, '')), [])

@@ -21,6 +21,7 @@ const COSTS: UnitCosts = {
 
 const PRICES: Prices = {
   ...{ vcpu: 30, memoryGb: 3, databaseVcpu: 40, databaseMemoryGb: 4, databaseGb: 0.1, databaseIops: 0.02, databaseIopsIncluded: 3000 },
+  ...{ warmGb: 0.04, archiveGb: 0.01 },
   ...{ egressGb: 0.05, spotDiscount: 0.7, reservedDiscount: 0.4, workerVcpus: 1, workerMemoryGb: 1, apiVcpus: 1, apiMemoryGb: 1 },
   ...{ temporalVcpus: 8, temporalMemoryGb: 16, databaseVcpus: 16, databaseMachineMemoryGb: 64, databaseGbMax: 16_000 },
   ...{ databaseWalBytesPerS: 1e8, databaseCopies: 2 },
