@@ -26,6 +26,7 @@ export async function connectShards(parts: Parts, own: ApiDependencies, connect:
   const sight = (number: number) => ({ number, all })
   const ready = new Map<number, ApiDependencies>([[config.shards.own.number, { ...own, shard: sight(config.shards.own.number) }]])
   const stop = new AbortController()
+  const reached: Stack[] = []
   const reach = async (shard: ShardAddress): Promise<boolean> => {
     const inner = createStack(log)
     try {
@@ -34,7 +35,7 @@ export async function connectShards(parts: Parts, own: ApiDependencies, connect:
       const deps = connect(others, inner)
       if (others.copy !== undefined) parts.copies.add(others.copy)
       ready.set(shard.number, { ...deps, shard: sight(shard.number) })
-      stack.push(() => inner.unwind())
+      reached.push(inner)
       return true
     } catch (error) {
       await inner.unwind()
@@ -56,6 +57,7 @@ export async function connectShards(parts: Parts, own: ApiDependencies, connect:
   stack.push(async () => {
     stop.abort()
     await Promise.all(first.map(({ running }) => running))
+    for (const inner of reached) await inner.unwind()
   })
   await Promise.race([Promise.all(first.map(({ tried }) => tried)), pause(FIRST_TRY_MS, undefined, { signal: stop.signal, ref: false })])
   return {
