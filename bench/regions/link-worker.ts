@@ -70,6 +70,12 @@ function createPipe(isCut: () => boolean) {
   }
 }
 
+/** Of a socket that is being shut down libuv refuses a reset, and Node never closes it: the end of its thread waits for that for ever. */
+function reset(socket: Socket): void {
+  if (socket.writableEnded) socket.destroy()
+  else socket.resetAndDestroy()
+}
+
 /** @param pipe as it may be: what the other end is told comes after what it was sent */
 function carry(from: Socket, to: Socket, pipe: ReturnType<typeof createPipe>, dueMs: () => number): void {
   let inFlight = 0
@@ -83,7 +89,7 @@ function carry(from: Socket, to: Socket, pipe: ReturnType<typeof createPipe>, du
     pipe.put(dueMs(), () => to.write(chunk, () => landed(chunk.length)))
   })
   from.on('end', () => pipe.put(dueMs(), () => to.end()))
-  from.on('error', () => pipe.put(dueMs(), () => to.resetAndDestroy()))
+  from.on('error', () => pipe.put(dueMs(), () => reset(to)))
   from.on('close', () => pipe.put(dueMs(), () => to.destroySoon()))
 }
 
@@ -105,8 +111,8 @@ function openTunnel(route: Route, client: Socket): void {
     reset() {
       there.drop()
       back.drop()
-      client.resetAndDestroy()
-      upstream?.resetAndDestroy()
+      reset(client)
+      if (upstream !== undefined) reset(upstream)
     },
   }
   route.tunnels.add(tunnel)
