@@ -124,7 +124,10 @@ test('lists are in order over all shards, page by page, forwards and back', asyn
   }
   const oldest = await first.call('GET', `/app/${moving.app}/msg?limit=7&after=${new Date(Date.now() - DAY_MS).toISOString()}`)
   assert.deepEqual(ids(oldest), whole.slice(-7))
-  const attempts = await first.call('GET', `/app/${moving.app}/attempt/endpoint/${moving.endpoint}?limit=100`)
+  const attempts = await eventually(
+    () => first.call('GET', `/app/${moving.app}/attempt/endpoint/${moving.endpoint}?limit=100`),
+    (reply) => data(reply).length >= 15,
+  )
   assert.equal(data(attempts).length, 15)
   assert.deepEqual(ids(attempts), [...ids(attempts)].sort().reverse())
   const sent = await second.call('GET', `/app/${moving.app}/endpoint/${moving.endpoint}/msg?limit=100`)
@@ -137,7 +140,11 @@ test('a message is found where it is, by its id and by its event id', async () =
     for (const name of [old[0]!, 'event-0', newest!]) {
       const found = await calls.call('GET', `/app/${moving.app}/msg/${name}`)
       assert.equal(found.status, 200, name)
-      assert.equal(data(await calls.call('GET', `/app/${moving.app}/attempt/msg/${name}`)).length, 1)
+      const attempts = await eventually(
+        async () => data(await calls.call('GET', `/app/${moving.app}/attempt/msg/${name}`)),
+        (all) => all.length > 0,
+      )
+      assert.equal(attempts.length, 1)
     }
     assert.equal((await calls.call('GET', `/app/${moving.app}/msg/${newId('msg')}`)).status, 404)
     assert.equal((await calls.call('GET', `/app/${newId('app')}/msg`)).status, 404)
@@ -181,8 +188,12 @@ test('an event id and an idempotency key that were taken in the shard before sta
 })
 
 test('statistics are of all shards', async () => {
-  const stats = await first.call('GET', `/app/${moving.app}/endpoint/${moving.endpoint}/stats`)
-  assert.equal(stats.json['success'], arrived('/moving').length)
+  // What is published is sent, and what is sent is recorded, after the answer: both are waited for.
+  const counted = async () => {
+    const stats = await first.call('GET', `/app/${moving.app}/endpoint/${moving.endpoint}/stats`)
+    return { success: stats.json['success'], arrived: arrived('/moving').length }
+  }
+  await eventually(counted, ({ success, arrived }) => arrived === 17 && success === 17)
   assert.equal((await first.call('GET', `/app/${moving.app}/stats/history?grain=minute`)).status, 200)
 })
 
