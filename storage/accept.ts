@@ -2,6 +2,7 @@ import { LIMITS } from '../domain/limits.ts'
 import type { NewMessage } from '../domain/message.ts'
 import { MAILBOX_PREFIX } from '../domain/names.ts'
 import { DEFAULT_PRIORITY, type Priority } from '../domain/priority.ts'
+import { float8Array, textArray } from './arrays.ts'
 import { releasePublished, takeKeys } from './idempotency.ts'
 import type { Queryable } from './pool.ts'
 import { WAKE_BOXES } from './queue-wakes.ts'
@@ -178,14 +179,14 @@ export async function acceptMessages(
   const { rows } = await db.query<{ id: string; group_id: string | null; fans_out: boolean; repeated: boolean | null }>({
     ...statementFor({ keyed, queued, traced, short: messages.some(isShort) }),
     values: [
-      messages.map((message) => message.id),
-      messages.map((message) => message.appId),
-      messages.map((message) => message.eventType),
-      messages.map((message) => message.eventId),
-      messages.map((message) => message.channels?.join(',') ?? null),
-      messages.map((message) => message.payload),
-      messages.map((message) => message.createdAtMs),
-      messages.map((message) => message.expiresAtMs),
+      textArray(messages.map((message) => message.id)),
+      textArray(messages.map((message) => message.appId)),
+      textArray(messages.map((message) => message.eventType)),
+      textArray(messages.map((message) => message.eventId)),
+      textArray(messages.map((message) => message.channels?.join(','))),
+      textArray(messages.map((message) => message.payload)),
+      float8Array(messages.map((message) => message.createdAtMs)),
+      float8Array(messages.map((message) => message.expiresAtMs)),
       grouped,
       leaseMs,
       ...(keyed ? [messages.map((message) => message.idempotencyKey ?? null)] : []),

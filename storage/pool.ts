@@ -33,8 +33,10 @@ export function createPool(url: string, max: number, timeouts: { statementMs?: n
     idleTimeoutMillis: 30_000,
     keepAlive: true,
   })
-  // A connection that breaks while idle (Postgres restarted) is dropped by the pool; without a listener it ends the process.
+  // A connection that breaks (Postgres restarted) is dropped by the pool. Without a listener it would end the process: of the
+  // pool where it was idle, of its own where a transaction has it and no statement is under way.
   pool.on('error', () => undefined)
+  pool.on('connect', (client) => client.on('error', () => undefined))
   return pool
 }
 

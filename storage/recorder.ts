@@ -1,4 +1,5 @@
 import { LIMITS } from '../domain/limits.ts'
+import { float8Array, int2Array, int4Array, textArray, uuidArray } from './arrays.ts'
 import { createGroupCommit, createLine } from './group-commit.ts'
 import { storeOperationalEvents, type OperationalEvents } from './operational-events.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
@@ -156,16 +157,23 @@ function latestPerDelivery(records: readonly Record[]): Record[] {
 }
 
 /** The values of `ATTEMPT_COLUMNS`, each a column of its own. */
-export function attemptColumns(records: readonly Record[]): unknown[][] {
-  const columns: unknown[][] = Array.from({ length: 15 }, () => [])
-  for (const record of records) {
-    const row = record.attempt
-    if (row === undefined) continue
-    const values = [row.messageId, row.id, row.endpointId, row.appId, row.eventType, row.url, row.status, row.responseCode]
-    values.push(row.responseBody, row.durationMs, row.trigger, row.groupId, row.runId)
-    values.forEach((value, i) => columns[i]!.push(value))
-    columns[13]!.push(nextAtMs(record))
-    columns[14]!.push(row.createdAtMs)
-  }
-  return columns
+export function attemptColumns(records: readonly Record[]): Buffer[] {
+  const made = records.flatMap((record) => (record.attempt === undefined ? [] : [record.attempt]))
+  return [
+    textArray(made.map((one) => one.messageId)),
+    textArray(made.map((one) => one.id)),
+    textArray(made.map((one) => one.endpointId)),
+    textArray(made.map((one) => one.appId)),
+    textArray(made.map((one) => one.eventType)),
+    textArray(made.map((one) => one.url)),
+    int2Array(made.map((one) => one.status)),
+    int4Array(made.map((one) => one.responseCode)),
+    textArray(made.map((one) => one.responseBody)),
+    int4Array(made.map((one) => one.durationMs)),
+    int2Array(made.map((one) => one.trigger)),
+    textArray(made.map((one) => one.groupId)),
+    uuidArray(made.map((one) => one.runId)),
+    float8Array(records.flatMap((record) => (record.attempt === undefined ? [] : [nextAtMs(record)]))),
+    float8Array(made.map((one) => one.createdAtMs)),
+  ]
 }
