@@ -190,12 +190,15 @@ async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, ta
       target.messages.map(async (message) => {
         const waitsForEndpoint = deps.takesItsTime(target.endpoint.id)
         if (waitsForEndpoint) deps.inHand.handedOn(message.id)
-        const result = await sendOne(deps, execution, target.endpoint, message, slice).finally(() => {
-          if (!waitsForEndpoint) deps.inHand.done(message.id, Date.now())
-          deps.prefetch.ended(Date.now())
-        })
-        if (result === 'delivered') delivered++
-        else if (result !== 'ended') leave(target, message, result)
+        try {
+          const result = await sendOne(deps, execution, target.endpoint, message, slice)
+          if (result === 'delivered') delivered++
+          else if (result !== 'ended') leave(target, message, result)
+        } finally {
+          const nowMs = Date.now()
+          if (!waitsForEndpoint) deps.inHand.done(message.id, nowMs)
+          deps.prefetch.ended(nowMs)
+        }
       }),
     ),
   )
@@ -298,12 +301,12 @@ interface Holds {
 }
 
 function createHolds(): Holds {
-  const held = new Map<object, { readonly sentAtMs: number; letGo: () => void }>()
+  const held = new Set<{ readonly sentAtMs: number; letGo: () => void }>()
   const check = () => {
     const before = Date.now() - LIMITS.firstAttemptHoldMs
-    for (const [key, one] of held) {
+    for (const one of held) {
       if (one.sentAtMs > before) continue
-      held.delete(key)
+      held.delete(one)
       one.letGo()
     }
   }
@@ -315,9 +318,18 @@ function createHolds(): Holds {
   return {
     hold: (sentAtMs, done) =>
       new Promise((resolve, reject) => {
-        const key = {}
-        held.set(key, { sentAtMs, letGo: () => resolve('held too long') })
-        done.then(resolve, reject).finally(() => held.delete(key))
+        const one = { sentAtMs, letGo: () => resolve('held too long') }
+        held.add(one)
+        done.then(
+          (disposition) => {
+            held.delete(one)
+            resolve(disposition)
+          },
+          (error: unknown) => {
+            held.delete(one)
+            reject(error)
+          },
+        )
       }),
     stop() {
       clearTimeout(timer)

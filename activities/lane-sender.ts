@@ -25,7 +25,8 @@ export type LaneSender = (input: AttemptInput) => Promise<Sending | Refusal>
 
 export function createLaneSender(slots: RequestSlots, makeAttempt: MakeAttempt, slow?: SlowEndpoints): LaneSender {
   return async (input) => {
-    const slot = await slotFor(slots, input)
+    const granted = slotFor(slots, input)
+    const slot = unlessLost(granted instanceof Promise ? await granted : granted, input)
     return typeof slot === 'string' ? slot : begin(slot, input, { makeAttempt, slow })
   }
 }
@@ -50,7 +51,8 @@ export function createGatedSender(
     const checked = gate.admission.check(input.endpoint, purpose)
     const held = checked === undefined ? undefined : await checked
     if (held !== undefined) return parked(gate.recorder, input, held)
-    const slot = await slotFor(slots, input)
+    const granted = slotFor(slots, input)
+    const slot = unlessLost(granted instanceof Promise ? await granted : granted, input)
     if (typeof slot === 'string') return slot
     const tipping = input.endpoint.circuitBreaker ? gate.health.tipping(input.endpoint.id) : undefined
     if (tipping !== undefined) await tipping
@@ -61,9 +63,11 @@ export function createGatedSender(
   }
 }
 
-async function slotFor(slots: RequestSlots, { endpoint, message, lost }: AttemptInput): Promise<Slot | Refusal> {
-  const granted = slots.acquire(endpoint.id, endpoint.host, combine(message.priority ?? DEFAULT_PRIORITY, endpoint.priority))
-  const slot = granted instanceof Promise ? await granted : granted
+function slotFor(slots: RequestSlots, { endpoint, message }: AttemptInput): ReturnType<RequestSlots['acquire']> {
+  return slots.acquire(endpoint.id, endpoint.host, combine(message.priority ?? DEFAULT_PRIORITY, endpoint.priority))
+}
+
+function unlessLost(slot: Slot | Refusal, { lost }: AttemptInput): Slot | Refusal {
   if (lost?.aborted !== true || typeof slot === 'string') return slot
   slot.release('slowly')
   return 'busy'

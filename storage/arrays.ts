@@ -21,11 +21,13 @@ type Nullable<T> = readonly (T | Absent)[]
 
 /** `text[]`; null and undefined become NULL. */
 export function textArray(values: Nullable<string>): Buffer {
-  let bytes = HEADER_BYTES
-  for (const value of values) bytes += 4 + (isAbsent(value) ? 0 : Buffer.byteLength(value))
-  const array = begin(TEXT, values.length, bytes)
+  const count = values.length
+  let bytes = HEADER_BYTES + count * 4
+  for (let i = 0; i < count; i++) bytes += Buffer.byteLength(values[i] ?? '')
+  const array = begin(TEXT, count, bytes)
   let at = HEADER_BYTES
-  for (const value of values) {
+  for (let i = 0; i < count; i++) {
+    const value = values[i]
     const length = isAbsent(value) ? NULL_LENGTH : array.write(value, at + 4)
     array.writeInt32BE(length, at)
     at += 4 + Math.max(0, length)
@@ -55,16 +57,24 @@ export function boolArray(values: Nullable<boolean>): Buffer {
 
 /** `uuid[]`, of the usual form with hyphens. @throws {RangeError} for what is none */
 export function uuidArray(values: Nullable<string>): Buffer {
+  // Most of a group have the same.
+  let last = ''
+  let digits = ''
   return ofFixed(UUID, UUID_BYTES, values, (array, value, at) => {
-    if (array.write(value.replaceAll('-', ''), at, UUID_BYTES, 'hex') !== UUID_BYTES) throw new RangeError(`not a UUID: ${value}`)
+    if (value !== last) digits = value.replaceAll('-', '')
+    last = value
+    if (array.write(digits, at, UUID_BYTES, 'hex') !== UUID_BYTES) throw new RangeError(`not a UUID: ${value}`)
   })
 }
 
 function ofFixed<T>(type: number, bytesOfOne: number, values: Nullable<T>, write: (array: Buffer, value: T, at: number) => void): Buffer {
-  const nulls = values.reduce<number>((count, value) => (isAbsent(value) ? count + 1 : count), 0)
-  const array = begin(type, values.length, HEADER_BYTES + values.length * 4 + (values.length - nulls) * bytesOfOne)
+  const count = values.length
+  let bytes = HEADER_BYTES + count * (4 + bytesOfOne)
+  for (let i = 0; i < count; i++) if (isAbsent(values[i])) bytes -= bytesOfOne
+  const array = begin(type, count, bytes)
   let at = HEADER_BYTES
-  for (const value of values) {
+  for (let i = 0; i < count; i++) {
+    const value = values[i]
     array.writeInt32BE(isAbsent(value) ? NULL_LENGTH : bytesOfOne, at)
     at += 4
     if (isAbsent(value)) continue

@@ -20,7 +20,8 @@ export const LOCAL_SETTINGS: DynamicConfig = {
   'history.persistenceMaxQPS': 100_000,
   'matching.rps': 100_000,
   'matching.persistenceMaxQPS': 100_000,
-  'history.visibilityProcessorMaxPollRPS': 4,
+  // Records for lists and searches: the start of what has ended by the time they are written needs none.
+  'history.visibilityProcessorMaxPollRPS': 1,
   'history.visibilityProcessorSchedulerWorkerCount': 1,
   'history.visibilityTaskBatchSize': 1000,
   'system.visibilityPersistenceMaxReadQPS': 100_000,
