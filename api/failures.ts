@@ -7,7 +7,7 @@ import {
   OverloadedError,
   StoppingError,
 } from '../domain/errors.ts'
-import { isPassingFault } from '../storage/faults.ts'
+import { isPassingFault, isUniqueViolation } from '../storage/faults.ts'
 import { ApiError, ValidationError, type ErrorCode } from './errors.ts'
 import { sendJson, sendText } from './reply.ts'
 
@@ -36,7 +36,6 @@ const STATUS_OF = {
   archived: 410,
 } as const satisfies Record<ErrorCode, number>
 
-const UNIQUE_VIOLATION = '23505'
 const CHARACTER_REFUSED = '22021'
 
 function codeOf(error: unknown): string | undefined {
@@ -52,7 +51,7 @@ function toApiError(error: unknown): ApiError | undefined {
   if (error instanceof ConfigurationUnavailableError || error instanceof ConfigurationUnconfirmedError) {
     return new ApiError(error.code, error.message)
   }
-  if (codeOf(error) === UNIQUE_VIOLATION) return new ApiError('conflict', 'An object with this uid already exists')
+  if (isUniqueViolation(error)) return new ApiError('conflict', 'An object with this uid already exists')
   if (codeOf(error) === CHARACTER_REFUSED) return new ApiError('generic_error', 'Text with NUL is not allowed')
   // Express: a path that does not decode.
   if (error instanceof URIError) return new ApiError('generic_error', 'The path is not valid')

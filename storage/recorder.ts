@@ -1,5 +1,6 @@
 import { LIMITS } from '../domain/limits.ts'
 import { float8Array, int2Array, int4Array, textArray, uuidArray } from './arrays.ts'
+import { isUniqueViolation } from './faults.ts'
 import { createGroupCommit, createLine } from './group-commit.ts'
 import { storeOperationalEvents, type OperationalEvents } from './operational-events.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
@@ -39,7 +40,7 @@ export function createRecorder(deps: RecorderDependencies): Recorder {
       const events = (await deps.operational?.of(records)) ?? []
       const wakes = await writeMarkingLate(deps.pool, records, () =>
         events.length === 0
-          ? writeRecords(deps.pool, records, groups)
+          ? writeApart(deps.pool, records, groups)
           : inTransaction(deps.pool, async (client) => {
               await storeOperationalEvents(client, events)
               return writeRecords(client, records, groups)
@@ -74,20 +75,25 @@ const FORGET_GROUP_WITHIN_MS = 500
 export const ATTEMPT_COLUMNS = `message_id, id, endpoint_id, app_id, event_type, url, status, response_code, response_body, duration_ms,
   trigger, group_id, run_id, next_attempt_at, created_at`
 
-// A write whose answer was lost with the connection is repeated, and may find its attempts there.
-const WRITE_SUCCESSES = `
-WITH gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[]))
+const FORGET_GROUPS = 'WITH gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[]))'
+
+const INSERT_ATTEMPTS = `
 INSERT INTO attempt (${ATTEMPT_COLUMNS})
 SELECT a, b, c, d, e, f, g, h, i, j, k, l, m, to_timestamp(n / 1000), to_timestamp(o / 1000)
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::int[], $9::text[], $10::int[],
-  $11::smallint[], $12::text[], $13::uuid[], $14::float8[], $15::float8[]) AS t (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o)
-ON CONFLICT DO NOTHING`
+  $11::smallint[], $12::text[], $13::uuid[], $14::float8[], $15::float8[]) AS t (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o)`
+
+// A write whose answer was lost with the connection is repeated, and may find its attempts there.
+const UNLESS_THERE = 'ON CONFLICT DO NOTHING'
+
+const WRITE_SUCCESSES = { name: 'record-successes', text: `${FORGET_GROUPS} ${INSERT_ATTEMPTS}` }
+const WRITE_SUCCESSES_AGAIN = { name: 'record-successes-again', text: `${WRITE_SUCCESSES.text} ${UNLESS_THERE}` }
 
 // Rows are locked in the order of their keys, so that two workers that write the same ones do not wait in a ring.
 // A mailbox is woken where it is idle, or would wake too late: not by each of those that wait for the same end of a breaker.
 // A delivery that was cancelled while its attempt was under way is not begun again by that attempt's failure.
 const WRITE_CHANGES = `
-WITH attempts AS (${WRITE_SUCCESSES.replace('WITH gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[]))', '')}),
+WITH attempts AS (${INSERT_ATTEMPTS} ${UNLESS_THERE}),
 gone AS (DELETE FROM outbox WHERE group_id = ANY($16::text[])),
 waiting AS (
   SELECT * FROM unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::int[], $22::smallint[], $23::float8[], $24::text[], $25::boolean[])
@@ -112,12 +118,27 @@ waiting AS (
 )
 SELECT endpoint_id FROM boxes`
 
-async function writeRecords(db: Queryable, records: readonly Record[], groups: readonly string[]): Promise<MailboxWake[]> {
+/** Looking for attempts that are there already is a quarter of what writing them costs, so it is done where one is. */
+async function writeApart(pool: Pool, records: readonly Record[], groups: readonly string[]): Promise<MailboxWake[]> {
+  try {
+    return await writeRecords(pool, records, groups, { perhapsThere: false })
+  } catch (error) {
+    if (!isUniqueViolation(error)) throw error
+    return writeRecords(pool, records, groups)
+  }
+}
+
+async function writeRecords(
+  db: Queryable,
+  records: readonly Record[],
+  groups: readonly string[],
+  { perhapsThere } = { perhapsThere: true },
+): Promise<MailboxWake[]> {
   const attempts = attemptColumns(records)
   const waiting = latestPerDelivery(records.filter((record) => 'attempts' in record.change))
   const ended = records.filter((record) => record.change.state === 'delivered' && record.change.hadRow)
   if (waiting.length === 0 && ended.length === 0) {
-    await db.query({ name: 'record-successes', text: WRITE_SUCCESSES, values: [...attempts, groups] })
+    await db.query({ ...(perhapsThere ? WRITE_SUCCESSES_AGAIN : WRITE_SUCCESSES), values: [...attempts, groups] })
     return []
   }
   const { rows } = await db.query<{ endpoint_id: string }>({

@@ -7,12 +7,12 @@ import { spec } from 'node:test/reporters'
 import { parseArgs } from 'node:util'
 
 /**
- * Runs the tests in rounds that report as one: first those that share a machine well, two files at a time, then those that kill
- * what they run on, hold it to times, or need all of the machine, one file at a time. Closes with one summary of node:test.
+ * Runs the tests in rounds that report as one: first those that share a machine well, two files at a time, then those that hold
+ * what they run on to times, or need all of the machine, one file at a time. Closes with one summary of node:test.
  */
 
 const ROOT = join(import.meta.dirname, '..', '..')
-const ALONE = /^test\/(chaos\/|cli\/start|e2e\/real-seconds|regions\/(configuration-cluster|drill|takeover)\.)/
+const ALONE = /^test\/(chaos\/(temporal-away|warm-tables)|cli\/start|e2e\/real-seconds|regions\/(configuration-cluster|drill|takeover)\.)/
 /** Looks at what all the others have left in Temporal and in the logs. */
 const LAST = /^test\/leaks\//
 /** A test that takes this long, ten times what the longest one takes, waits for what will not come. */
