@@ -20,8 +20,9 @@ export const LOCAL_SETTINGS: DynamicConfig = {
   'history.persistenceMaxQPS': 100_000,
   'matching.rps': 100_000,
   'matching.persistenceMaxQPS': 100_000,
-  // Records for lists and searches: the start of what has ended by the time they are written needs none.
-  'history.visibilityProcessorMaxPollRPS': 1,
+  // Records for lists and searches. Fewer turns would pass over more starts of what has ended, and each would hold up the starts
+  // of fan-outs for longer: SQLite has one writer.
+  'history.visibilityProcessorMaxPollRPS': 4,
   'history.visibilityProcessorSchedulerWorkerCount': 1,
   'history.visibilityTaskBatchSize': 1000,
   'system.visibilityPersistenceMaxReadQPS': 100_000,
