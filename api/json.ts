@@ -23,7 +23,10 @@ function isRounded(value: number, source: string): boolean {
  * @throws {SyntaxError}
  */
 export function parseKeepingNumbers(text: string): unknown {
-  if (!MAY_ROUND.test(text)) return JSON.parse(text)
+  return MAY_ROUND.test(text) ? parseWithSources(text) : JSON.parse(text)
+}
+
+function parseWithSources(text: string): unknown {
   const value = json.parse(text, (_key, item, { source }) =>
     typeof item === 'number' && source !== undefined && isRounded(item, source) ? json.rawJSON(source) : item,
   )
@@ -38,8 +41,7 @@ const PAYLOADS = new Set(['payload', 'data'])
  * @throws {SyntaxError}
  */
 export function parseBodyText(text: string): unknown {
-  const value = parseKeepingNumbers(text)
-  return MAY_ROUND.test(text) ? roundedBesidePayloads(value) : value
+  return MAY_ROUND.test(text) ? roundedBesidePayloads(parseWithSources(text)) : JSON.parse(text)
 }
 
 function rounded(value: unknown): unknown {
