@@ -39,6 +39,14 @@ async function change(client: Queryable, endpointId: string, text: string, ...va
   return true
 }
 
+/** Opens a breaker where the statement finds it possible. @returns until when, as the state has it; undefined where it did not */
+async function open(client: Queryable, endpointId: string, text: string, ...values: unknown[]): Promise<string | undefined> {
+  const { rows } = await client.query<{ until: Date }>(`${text} RETURNING until`, [endpointId, ...values])
+  if (rows[0] === undefined) return undefined
+  await notifyEndpointState(client, endpointId)
+  return rows[0].until.toISOString()
+}
+
 /** Forgets what is known of an endpoint that was disabled. Call it in a transaction. */
 export async function forgetDisabled(client: Queryable, endpointId: string): Promise<void> {
   await client.query('DELETE FROM endpoint_failing WHERE endpoint_id = $1', [endpointId])
@@ -57,7 +65,7 @@ export async function openBreaker(
   judged: { successRate: number; countsFromMs?: number },
 ): Promise<boolean> {
   return inTransaction(pool, async (client) => {
-    const opened = await change(
+    const until = await open(
       client,
       endpointId,
       `INSERT INTO endpoint_state AS s (endpoint_id, app_id, breaker, until)
@@ -67,15 +75,11 @@ export async function openBreaker(
       openMs,
       judged.countsFromMs,
     )
-    if (!opened) return false
+    if (until === undefined) return false
     await forgetWindow(client, endpointId)
-    await tellOwner(client, endpointId, 'endpoint.breaker.opened', { until: untilOf(openMs), successRate: judged.successRate })
+    await tellOwner(client, endpointId, 'endpoint.breaker.opened', { until, successRate: judged.successRate })
     return true
   })
-}
-
-function untilOf(openMs: number): string {
-  return new Date(Date.now() + openMs).toISOString()
 }
 
 /** Makes an open breaker half-open when its time has come. */
@@ -105,14 +109,14 @@ export async function countProbes(pool: Pool, endpointId: string, delivered: num
 /** A probe has failed. */
 export async function reopenBreaker(pool: Pool, endpointId: string, openMs: number): Promise<void> {
   await inTransaction(pool, async (client) => {
-    const reopened = await change(
+    const until = await open(
       client,
       endpointId,
       `UPDATE endpoint_state SET breaker = 'open', since = now(), until = ${END}, probes = 0
        WHERE endpoint_id = $1 AND breaker = 'half-open'`,
       openMs,
     )
-    if (reopened) await tellOwner(client, endpointId, 'endpoint.breaker.probe-failed', { until: untilOf(openMs) })
+    if (until !== undefined) await tellOwner(client, endpointId, 'endpoint.breaker.probe-failed', { until })
   })
 }
 
