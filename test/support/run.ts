@@ -12,7 +12,8 @@ import { parseArgs } from 'node:util'
  */
 
 const ROOT = join(import.meta.dirname, '..', '..')
-const ALONE = /^test\/(chaos\/(temporal-away|warm-tables)|cli\/start|e2e\/real-seconds|regions\/(configuration-cluster|drill|takeover)\.)/
+const ALONE =
+  /^test\/(chaos\/(temporal-away|warm-tables)|cli\/start|e2e\/(breaker\.|real-seconds)|regions\/(configuration-cluster|drill|takeover)\.)/
 /** Looks at what all the others have left in Temporal and in the logs. */
 const LAST = /^test\/leaks\//
 /** A test that takes this long, ten times what the longest one takes, waits for what will not come. */
