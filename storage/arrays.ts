@@ -1,6 +1,6 @@
 /**
  * Array parameters in Postgres's binary form. pg writes arrays as text, where each element is searched and its quotes escaped,
- * and Postgres reads them back: for a kilobyte of JSON that is 17 µs here instead of 0.6 (docs/performance.md). Statements
+ * and Postgres reads them back: for a kilobyte of JSON that is 17 µs here instead of 0.6 (ADR 35). Statements
  * that write in groups use these; the parameter's cast in the statement has to be of the type that the function names.
  */
 
@@ -8,7 +8,6 @@ const TEXT = 25
 const INT2 = 21
 const INT4 = 23
 const FLOAT8 = 701
-const BOOL = 16
 const UUID = 2950
 
 const HEADER_BYTES = 20
@@ -48,11 +47,6 @@ export function int4Array(values: Nullable<number>): Buffer {
 /** `float8[]` */
 export function float8Array(values: Nullable<number>): Buffer {
   return ofFixed(FLOAT8, 8, values, (array, value, at) => array.writeDoubleBE(value, at))
-}
-
-/** `boolean[]` */
-export function boolArray(values: Nullable<boolean>): Buffer {
-  return ofFixed(BOOL, 1, values, (array, value, at) => array.writeUInt8(Number(value), at))
 }
 
 /** `uuid[]`, of the usual form with hyphens. @throws {RangeError} for what is none */
