@@ -39,3 +39,20 @@ test('a failing delivery is retried at its delays until the endpoint takes it', 
   assert.ok(second!.atMs - first!.atMs >= 80, `the first retry came after ${second!.atMs - first!.atMs} ms`)
   assert.ok(third!.atMs - second!.atMs >= 160, `the second retry came after ${third!.atMs - second!.atMs} ms`)
 })
+
+test('a large payload, made bytes once for its endpoints, arrives at each as it was published, with a signature of its own', async () => {
+  const { svix } = service
+  const application = await svix.application.create({ name: 'large' })
+  const paths = ['/large-1', '/large-2', '/large-3']
+  const payload = { text: 'é☃𝄞"\\ '.repeat(10_000) }
+  const keys = new Map<string, string>()
+  for (const path of paths) {
+    const endpoint = await svix.endpoint.create(application.id, { url: `${receiver.url}${path}` })
+    keys.set(path, (await svix.endpoint.getSecret(application.id, endpoint.id)).key)
+  }
+  await svix.message.create(application.id, { eventType: 'invoice.paid', payload })
+  for (const one of await receiver.waitFor(paths.length, { matches: ({ path }) => keys.has(path) })) {
+    assert.deepEqual(new Webhook(keys.get(one.path)!).verify(one.body, { ...one.headers }), payload)
+    assert.equal(one.body, JSON.stringify(payload))
+  }
+})
