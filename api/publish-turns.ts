@@ -30,8 +30,8 @@ export interface PublishTurnsDependencies {
  * fan-outs are what a machine can start few of: with more turns a second the flood's starts come on top of the others'.
  */
 const CROWDED_EVERY_MS = 100
-/** Between two looks at what there is to do. */
-const BUSY_EVERY_MS = 5
+/** Between two looks at what there is to do: who is let through in one is committed together. */
+const BUSY_EVERY_MS = 15
 
 interface Waiting {
   readonly messages: number

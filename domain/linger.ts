@@ -19,17 +19,23 @@ export function lingerMs(utilisation: number, leastMs: number): number {
 }
 
 /**
- * Least time between the beginnings of two writes of a group commit. A write costs the machine about a millisecond of CPU
- * whatever is in it; nothing waits where the process has time.
+ * Least time between the beginnings of two commits of what is published, where the process is saturated. A write costs the
+ * machine about a millisecond of CPU whatever is in it; nothing waits where the process has time.
  */
-export const WRITE_GAP_MAX_MS = 6
+export const COMMIT_GAP_MAX_MS = 6
+
+/** The same of two writes of attempts, for whose commit no publisher waits. */
+export const ATTEMPTS_GAP_MAX_MS = 50
 
 const GAP_FROM_UTILISATION = 0.6
 const GAP_FULL_UTILISATION = 0.9
 
-/** @param utilisation share of the time that the event loop was busy, 0 to 1 */
-export function writeGapMs(utilisation: number): number {
-  return WRITE_GAP_MAX_MS * saturationOf(utilisation, GAP_FROM_UTILISATION, GAP_FULL_UTILISATION)
+/**
+ * @param utilisation share of the time that the event loop was busy, 0 to 1
+ * @param mostMs where it was busy all the time, or nearly
+ */
+export function writeGapMs(utilisation: number, mostMs: number): number {
+  return mostMs * saturationOf(utilisation, GAP_FROM_UTILISATION, GAP_FULL_UTILISATION)
 }
 
 function saturationOf(utilisation: number, from: number, full: number): number {

@@ -18,6 +18,8 @@ export interface GroupCommitOptions<T, R> {
   readonly write: (items: T[]) => Promise<R[]>
   /** Least time between the beginnings of two writes, in milliseconds, as of now. Absent: none. */
   readonly gapMs?: (() => number) | undefined
+  /** So many items are written without waiting for the end of the gap. Absent: `max`. */
+  readonly enough?: number | undefined
   /** When Postgres is away for now: `retry` until it is back, or `reject` the items at once. */
   readonly onPassingFault: 'retry' | 'reject'
 }
@@ -34,10 +36,11 @@ const RETRY_MAX_MS = 1000
  * A write that fails for a reason of its content is repeated item by item, so that one bad item fails alone.
  */
 export function createGroupCommit<T extends object, R>(options: GroupCommitOptions<T, R>): GroupCommit<T, R> {
-  const { queue, max, write, onPassingFault, gapMs } = options
+  const { queue, max, write, onPassingFault, gapMs, enough = max } = options
   const waiting = new Map<T, Waiting<R>>()
   let running = false
   let beganAtMs = -Infinity
+  let endGap: () => void = () => undefined
   let idle: (() => void)[] = []
 
   const settle = async (items: T[]): Promise<void> => {
@@ -65,10 +68,20 @@ export function createGroupCommit<T extends object, R>(options: GroupCommitOptio
     waiting.delete(item)
     if (one !== undefined) how(one)
   }
+  const gap = async () => {
+    const leftMs = gapMs === undefined || queue.size >= enough ? 0 : beganAtMs + gapMs() - performance.now()
+    if (leftMs <= 0) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, leftMs)
+      endGap = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
   const run = async () => {
     while (queue.size > 0) {
-      const leftMs = gapMs === undefined || queue.size >= max ? 0 : beganAtMs + gapMs() - performance.now()
-      if (leftMs > 0) await pause(leftMs)
+      await gap()
       beganAtMs = performance.now()
       await settle(queue.take(max))
     }
@@ -81,6 +94,7 @@ export function createGroupCommit<T extends object, R>(options: GroupCommitOptio
       return new Promise((resolve, reject) => {
         waiting.set(item, { resolve, reject })
         queue.push(item)
+        if (queue.size >= enough) endGap()
         if (running) return
         running = true
         // What arrives in the same turn of the event loop goes into the same write.

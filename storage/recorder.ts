@@ -31,6 +31,7 @@ export function createRecorder(deps: RecorderDependencies): Recorder {
   const writes = createGroupCommit<Record | { readonly flush: true }, undefined>({
     max: LIMITS.attemptsPerFlush,
     gapMs: deps.gapMs,
+    enough: WORTH_A_WRITE,
     queue: createLine(),
     onPassingFault: 'retry',
     async write(items) {
@@ -68,6 +69,9 @@ export function createRecorder(deps: RecorderDependencies): Recorder {
     },
   }
 }
+
+/** Attempts that cost as much by themselves as ten writes. */
+const WORTH_A_WRITE = 200
 
 // Most groups have a record within this time that takes them along.
 const FORGET_GROUP_WITHIN_MS = 500

@@ -8,7 +8,7 @@ import { createIntake } from '../api/intake.ts'
 import { createApi } from '../api/server.ts'
 import { createShardedIntake } from '../api/sharded-intake.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { writeGapMs } from '../domain/linger.ts'
+import { COMMIT_GAP_MAX_MS, writeGapMs } from '../domain/linger.ts'
 import { createReadsOfPrimary } from '../storage/history/reads.ts'
 import { createArchiveLookup, type ArchiveLookup } from '../storage/archive/lookup.ts'
 import type { ConfigCache } from '../storage/config-cache.ts'
@@ -110,7 +110,7 @@ function connectApi(parts: Parts, others: Others, stack: Stack): ApiDependencies
       inHand: others.dispatcher === undefined ? undefined : parts.inHand,
     },
     groupLeaseMs: GROUP_LEASE_MS,
-    gapMs: () => writeGapMs(parts.utilisation()),
+    gapMs: () => writeGapMs(parts.utilisation(), COMMIT_GAP_MAX_MS),
     weights: parts.config.priorityWeights,
   })
   stack.push(() => intake.drained())

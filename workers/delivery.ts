@@ -9,7 +9,7 @@ import type { Load } from '../activities/load.ts'
 import { createPace } from '../activities/pace.ts'
 import type { RunMemory } from '../activities/run-memory.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { writeGapMs } from '../domain/linger.ts'
+import { ATTEMPTS_GAP_MAX_MS, writeGapMs } from '../domain/linger.ts'
 import type { Lane } from '../domain/names.ts'
 import { otherRegions } from '../domain/regions.ts'
 import { createHttpClient } from '../http/client.ts'
@@ -53,7 +53,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
   const mailboxes = createMailboxes({ client, pool, partitions: config.partitions, log, sweep: options.bundle !== undefined })
   const recorder = createRecorder({
     pool,
-    gapMs: () => writeGapMs(parts.utilisation()),
+    gapMs: () => writeGapMs(parts.utilisation(), ATTEMPTS_GAP_MAX_MS),
     operational: parts.operational,
     onWake: (wake) => mailboxes.wake(wake),
   })

@@ -8,11 +8,12 @@ interface Item {
 }
 
 /** A group commit whose writes take 1 ms, and what was written together. */
-function recording(gapMs?: () => number, max = 100) {
+function recording(gapMs?: () => number, max = 100, enough?: number) {
   const groups: number[][] = []
   const commits = createGroupCommit<Item, number>({
     max,
     gapMs,
+    enough,
     queue: createLine(),
     onPassingFault: 'reject',
     async write(items) {
@@ -51,6 +52,16 @@ test('with a gap the next write waits for more, also where nothing was waiting; 
     [1, 2, 3],
     [4, 5, 6],
   ])
+})
+
+test('enough items end the gap, and those that come in the same turn go along', async () => {
+  const { groups, commits } = recording(() => 60_000, 10, 2)
+  await commits.add({ n: 1 })
+  const first = commits.add({ n: 2 })
+  await pause(20)
+  assert.deepEqual(groups, [[1]])
+  await Promise.all([first, ...[3, 4].map((n) => commits.add({ n }))])
+  assert.deepEqual(groups, [[1], [2, 3, 4]])
 })
 
 test('the gap that counts is the one as of then', async () => {
