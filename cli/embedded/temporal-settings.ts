@@ -11,6 +11,9 @@ const OF_EVERY_SERVER: DynamicConfig = {
 /** And what one has that runs beside us: what limits it to a few hundred operations a second is set out of the way. */
 export const LOCAL_SETTINGS: DynamicConfig = {
   ...OF_EVERY_SERVER,
+  // The development server reads the definitions of search attributes from its database whenever it uses them, so that new ones
+  // are known at once. Those that SQLite has are there from its first start; a namespace only names them.
+  'system.forceSearchAttributesCacheRefreshOnRead': false,
   'frontend.rps': 100_000,
   'frontend.namespaceRPS': 100_000,
   'frontend.namespaceCount': 100_000,
