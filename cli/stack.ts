@@ -7,6 +7,7 @@ import { prepareNamespace } from './embedded/namespace.ts'
 import { startPostgres } from './embedded/postgres.ts'
 import { findTemporal } from './embedded/temporal-program.ts'
 import { startTemporal } from './embedded/temporal.ts'
+import { ATTRIBUTES_IN_MEMORY } from './embedded/temporal-settings.ts'
 import { CommandFailure, reasonOf } from './failure.ts'
 import type { Progress } from './progress.ts'
 
@@ -144,7 +145,9 @@ async function useTemporal(config: Config, dataDir: string, progress: Progress, 
   const program = await findTemporal({ cacheDir: config.cacheDir, dataDir, signal }, progress)
   signal.throwIfAborted()
   const { temporalPort: port, temporalUiPort: uiPort, temporalNamespace: namespace } = config
-  const server = await progress.step('starting Temporal', () => startTemporal({ program, dataDir, namespace, port, uiPort }))
+  const server = await progress.step('starting Temporal', () =>
+    startTemporal({ program, dataDir, namespace, port, uiPort, dynamicConfig: ATTRIBUTES_IN_MEMORY }),
+  )
   progress.say(`Temporal is ready on ${server.address}`)
   return { address: server.address, uiUrl: server.uiUrl, ...watch('Temporal', server) }
 }

@@ -11,9 +11,6 @@ const OF_EVERY_SERVER: DynamicConfig = {
 /** And what one has that runs beside us: what limits it to a few hundred operations a second is set out of the way. */
 export const LOCAL_SETTINGS: DynamicConfig = {
   ...OF_EVERY_SERVER,
-  // The development server reads the definitions of search attributes from its database whenever it uses them, so that new ones
-  // are known at once. Those that SQLite has are there from its first start; a namespace only names them.
-  'system.forceSearchAttributesCacheRefreshOnRead': false,
   'frontend.rps': 100_000,
   'frontend.namespaceRPS': 100_000,
   'frontend.namespaceCount': 100_000,
@@ -31,3 +28,10 @@ export const LOCAL_SETTINGS: DynamicConfig = {
   'system.visibilityPersistenceMaxReadQPS': 100_000,
   'system.visibilityPersistenceMaxWriteQPS': 100_000,
 }
+
+/**
+ * For a server whose namespace is made once. The development server reads the definitions of search attributes from its database
+ * whenever it uses them, so that new ones are known at once: a tenth to a quarter of its CPU. Without, a new namespace is ready after two
+ * seconds instead of one (medians of 80 and 160).
+ */
+export const ATTRIBUTES_IN_MEMORY: DynamicConfig = { 'system.forceSearchAttributesCacheRefreshOnRead': false }
