@@ -70,7 +70,7 @@ export function createRecorder(deps: RecorderDependencies): Recorder {
   }
 }
 
-/** Attempts that cost as much by themselves as ten writes. */
+/** Attempts that cost some five times what a write costs by itself: waiting for more would save little. */
 const WORTH_A_WRITE = 200
 
 // Most groups have a record within this time that takes them along.
