@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { LIMITS } from '../domain/limits.ts'
 import { ApiError, ValidationError } from './errors.ts'
-import { parseBodyText } from './json.ts'
+import { scanJson, withPayloadsAsWritten, type Scan } from './written-json.ts'
 
 /** A client that is over the limit may finish sending up to this much, so that it reads the 413 instead of a broken connection. */
 const DRAIN_MAX_BYTES = 4 * LIMITS.requestBodyMaxBytes
@@ -34,10 +34,20 @@ export function readBody(request: IncomingMessage): Promise<Buffer> {
 }
 
 /** @throws {ValidationError} where it is not JSON, or nested deeper than 64 levels */
-export function parseJson(body: Buffer, parse: (text: string) => unknown = parseBodyText): unknown {
-  if (isTooDeep(body)) throw notJson(`Nested deeper than ${LIMITS.jsonDepthMax} levels`)
+export function parseJson(body: Buffer): unknown {
+  return parseScanned(body, scanJson(body))
+}
+
+/** The same, with payloads of messages (`payload` or `data`, also of `message` and `messages`) as `WrittenJson`. */
+export function parseMessages(body: Buffer): unknown {
+  const scan = scanJson(body)
+  return withPayloadsAsWritten(parseScanned(body, scan), body, scan)
+}
+
+function parseScanned(body: Buffer, { isTooDeep }: Scan): unknown {
+  if (isTooDeep) throw notJson(`Nested deeper than ${LIMITS.jsonDepthMax} levels`)
   try {
-    return parse(body.toString('utf8'))
+    return JSON.parse(body.toString('utf8'))
   } catch (error) {
     const msg = error instanceof Error ? error.message : 'not JSON'
     throw notJson(`Not JSON: ${body.length === 0 ? 'the body is empty' : scrub(msg)}`)
@@ -46,29 +56,6 @@ export function parseJson(body: Buffer, parse: (text: string) => unknown = parse
 
 function notJson(msg: string): ValidationError {
   return new ValidationError([{ loc: ['body'], msg, type: 'value_error.jsondecode' }])
-}
-
-const QUOTE = 0x22
-const BACKSLASH = 0x5c
-const ARRAY = 0x5b
-const ARRAY_END = 0x5d
-const OBJECT = 0x7b
-const OBJECT_END = 0x7d
-
-/** Told from the bytes: what recurses over a parsed value must not meet one that exhausts the stack. */
-function isTooDeep(json: Buffer): boolean {
-  let depth = 0
-  let inString = false
-  for (let i = 0; i < json.length; i++) {
-    const byte = json[i]
-    if (byte === QUOTE) inString = !inString
-    else if (inString) {
-      if (byte === BACKSLASH) i++
-    } else if (byte === ARRAY || byte === OBJECT) {
-      if (++depth > LIMITS.jsonDepthMax) return true
-    } else if (byte === ARRAY_END || byte === OBJECT_END) depth--
-  }
-  return false
 }
 
 // V8 quotes a piece of the text in its message; what was sent stays out of answers and logs.

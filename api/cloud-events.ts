@@ -3,11 +3,11 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { z } from 'zod'
 import type { CloudEventAttributes } from '../domain/cloud-event.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { parseJson } from './body.ts'
+import { parseJson, parseMessages } from './body.ts'
 import { ValidationError } from './errors.ts'
-import { parseKeepingNumbers } from './json.ts'
 import { CONTROL, isClean, mediaType } from './schemas/names.ts'
 import { parseBody } from './schemas/parse.ts'
+import { textOf, valueOf, WrittenJson } from './written-json.ts'
 
 /** An event that was published as a CloudEvent: the body of an ordinary publish, and the attributes that this has no place for. */
 export interface PublishedCloudEvent {
@@ -50,10 +50,12 @@ const KNOWN = new Set(['specversion', 'type', 'datacontenttype', 'data', 'data_b
  */
 export function readCloudEvent(headers: IncomingHttpHeaders, body: Buffer): PublishedCloudEvent {
   const isStructured = STRUCTURED.test(headers['content-type'] ?? '')
-  const event = parseBody(cloudEvent, isStructured ? parseJson(body) : fromHeaders(headers, body))
+  const event = parseBody(cloudEvent, isStructured ? parseMessages(body) : fromHeaders(headers, body))
   const contentType = event.datacontenttype ?? 'application/json'
   const attributes = Object.fromEntries(
-    Object.entries(event).filter((entry): entry is [string, string | number | boolean] => isAttribute(...entry)),
+    Object.entries(event)
+      .map(([name, value]) => [name, valueOf(value)] as const)
+      .filter((entry): entry is [string, string | number | boolean] => isAttribute(...entry)),
   )
   if (Buffer.byteLength(JSON.stringify(attributes)) > LIMITS.metadataMaxBytes)
     throw refuse(`Attributes take ${LIMITS.metadataMaxBytes} bytes at most`)
@@ -70,10 +72,11 @@ function isAttribute(name: string, value: unknown): boolean {
   return isScalar && !KNOWN.has(name) && /^[a-z0-9]{1,20}$/.test(name)
 }
 
-function payloadOf(data: unknown, contentType: string): object {
+function payloadOf(written: unknown, contentType: string): object {
+  const data = valueOf(written)
   if (/^application\/json\b/i.test(contentType) && typeof data === 'object' && data !== null && !Array.isArray(data))
-    return { payload: data }
-  return rawPayload(typeof data === 'string' && !/\bjson\b/i.test(contentType) ? data : JSON.stringify(data ?? null), contentType)
+    return { payload: written }
+  return rawPayload(typeof data === 'string' && !/\bjson\b/i.test(contentType) ? data : textOf(written ?? null), contentType)
 }
 
 function rawPayload(text: string, contentType: string): object {
@@ -86,7 +89,9 @@ function fromHeaders(headers: IncomingHttpHeaders, body: Buffer): object {
     name.startsWith('ce-') && typeof value === 'string' ? [[name.slice('ce-'.length), decodeValue(value)]] : [],
   )
   const contentType = headers['content-type'] ?? 'application/json'
-  const data = /^application\/(.+\+)?json\b/i.test(contentType) ? { data: parseJson(body, parseKeepingNumbers) } : textOrBytes(body)
+  const data = /^application\/(.+\+)?json\b/i.test(contentType)
+    ? { data: new WrittenJson(parseJson(body), body.toString('utf8').trim()) }
+    : textOrBytes(body)
   return { ...Object.fromEntries(attributes), datacontenttype: contentType, ...data }
 }
 

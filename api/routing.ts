@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Router, type Request, type Response } from 'express'
 import type { z } from 'zod'
 import type { Authenticate, Caller } from './auth.ts'
-import { parseJson, readBody } from './body.ts'
+import { parseMessages, readBody } from './body.ts'
 import type { ApiDependencies } from './dependencies.ts'
 import { ElsewhereError } from './elsewhere.ts'
 import { ApiError } from './errors.ts'
@@ -38,6 +38,8 @@ export interface Call<Body extends z.ZodType = z.ZodType> {
 export interface Reply {
   readonly status: number
   readonly json?: unknown
+  /** Its JSON, where that is text already. */
+  readonly text?: string
   /** What it was made of: of answers from several databases one is made of that. */
   readonly parts?: unknown
 }
@@ -118,12 +120,12 @@ function serve(all: RoutingDependencies, { access, body: schema }: Operation, ha
     let read: Buffer | undefined
     const body = async () => {
       read = await readBody(request)
-      const json = parseJson(read)
+      const json = parseMessages(read)
       return schema === undefined ? json : parseBody(schema, json)
     }
     const answer = async (): Promise<Answer> => {
-      const { status, json } = await handle({ deps, caller, path, query, request, response, body })
-      return { status, text: json === undefined ? '' : JSON.stringify(json) }
+      const { status, json, text } = await handle({ deps, caller, path, query, request, response, body })
+      return { status, text: text ?? (json === undefined ? '' : JSON.stringify(json)) }
     }
     const key = request.method === 'POST' ? idempotencyKeyOf(request) : undefined
     try {

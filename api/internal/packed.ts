@@ -28,7 +28,7 @@ export async function readPacked(request: IncomingMessage): Promise<unknown> {
     if (error instanceof ApiError) throw error
     throw new ApiError('generic_error', 'The request was cut off, or is not compressed as it says')
   }
-  return parseJson(Buffer.concat(chunks), (text) => JSON.parse(text) as unknown)
+  return parseJson(Buffer.concat(chunks))
 }
 
 function tooLarge(): ApiError {

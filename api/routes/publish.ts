@@ -9,7 +9,7 @@ import { isTraceparent } from '../../domain/trace.ts'
 import type { CachedApplication } from '../../storage/config-cache.ts'
 import type { StoredMessage } from '../../storage/history/messages.ts'
 import type { Authenticate, Caller } from '../auth.ts'
-import { parseJson, readBody } from '../body.ts'
+import { parseMessages, readBody } from '../body.ts'
 import { isCloudEvent, readCloudEvent, type PublishedCloudEvent } from '../cloud-events.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { ElsewhereError } from '../elsewhere.ts'
@@ -24,6 +24,7 @@ import type { Operation } from '../routing.ts'
 import { messageIn, messageJson, messageOut, payloadJson } from '../schemas/message.ts'
 import { parseBody } from '../schemas/parse.ts'
 import { cachedApplicationOf, requireOrganisation } from '../scope.ts'
+import { textOf } from '../written-json.ts'
 import { findOrCreateApplication } from './applications.ts'
 
 const DAY_MS = 86_400_000
@@ -42,7 +43,7 @@ interface PublishParts {
 
 /**
  * `POST /app/{app}/msg`: the hot path. Its only I/O is the intake's group commit; tokens and applications come from
- * memory, and the payload is parsed and written once. 202 follows the commit.
+ * memory, and the payload is copied as it was written. 202 follows the commit.
  */
 export function createPublish(deps: ApiDependencies, { authenticate, idempotency, residency }: PublishParts) {
   const parts = { ...deps, residency }
@@ -86,7 +87,7 @@ async function publishOne(
   const zone = deps.residency === undefined ? undefined : await zoneElsewhere(deps.residency, caller, appName, application)
   if (zone !== undefined) throw new ElsewhereError([zone])
   const event = isCloudEvent(request.headers) ? readCloudEvent(request.headers, raw) : undefined
-  const input = parseBody(messageIn, event === undefined ? parseJson(raw) : event.body)
+  const input = parseBody(messageIn, event === undefined ? parseMessages(raw) : event.body)
   if (application === undefined && !input.application) throw notFound()
   const appId = application?.id ?? (await findOrCreateApplication({ deps, caller }, appName, input.application)).id
   const message = newMessageOf(input, appId, { idempotencyKey, event, traceparent: traceparentOf(deps, request) })
@@ -130,7 +131,7 @@ export function newMessageOf(input: MessageIn, appId: string, more: MessageExtra
     eventType: input.eventType,
     eventId: input.eventId ?? null,
     channels: input.channels ?? null,
-    payload: input.transformationsParams?.rawPayload ?? JSON.stringify(input.payload),
+    payload: input.transformationsParams?.rawPayload ?? textOf(input.payload),
     createdAtMs: nowMs,
     expiresAtMs: (deliverAtMs ?? nowMs) + (input.payloadRetentionPeriod ?? LIMITS.payloadRetentionMaxDays) * DAY_MS,
     idempotencyKey: more.idempotencyKey,

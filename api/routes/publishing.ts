@@ -9,7 +9,6 @@ import { cancelMessages, type CancelRequest } from '../../storage/cancelling.ts'
 import { writing } from '../../storage/history/reads.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { ApiError, notFound, ruleError } from '../errors.ts'
-import { parseKeepingNumbers } from '../json.ts'
 import { flag } from '../parameters.ts'
 import { readFlag } from '../query.ts'
 import { withBody, type Call, type Reply, type RouteTable } from '../routing.ts'
@@ -51,8 +50,8 @@ async function batch(call: Call<typeof batchIn>): Promise<Reply> {
   const messages: NewMessage[] = inputs.map((input) => newMessageOf(input, appId, { traceparent }))
   const [refused] = await deps.intake.acceptAll(messages)
   if (refused !== undefined) throw takenAt(refused)
-  const data = messages.map((message, i) => parseKeepingNumbers(acceptedJson(message, inputs[i]!, withContent)))
-  return { status: 202, json: { data } }
+  const data = messages.map((message, i) => acceptedJson(message, inputs[i]!, withContent))
+  return { status: 202, text: `{"data":[${data.join(',')}]}` }
 }
 
 // Filters look at payloads, of which there is none yet: an endpoint that has one counts as active.

@@ -9,6 +9,7 @@ import type { DeliveryState } from '../../storage/history/destinations.ts'
 import type { StoredMessage } from '../../storage/history/messages.ts'
 import { STATUS_FAIL, STATUS_PENDING, STATUS_SENDING, STATUS_SUCCESS, TRIGGER_MANUAL, TRIGGER_SCHEDULED } from '../../domain/outcome.ts'
 import { parseKeepingNumbers } from '../json.ts'
+import { valueOf, type WrittenJson } from '../written-json.ts'
 import { applicationIn } from './application.ts'
 import { destinationFields } from './endpoint.ts'
 import { mediaType, name, names, SHAPE, uid } from './names.ts'
@@ -31,7 +32,10 @@ export const messageIn = aliased(
   z.object({
     eventType: name,
     payload: z
-      .custom<Record<string, unknown>>(isObject, { params: SHAPE, error: 'The payload must be an object' })
+      .custom<Record<string, unknown> | WrittenJson>((payload) => isObject(valueOf(payload)), {
+        params: SHAPE,
+        error: 'The payload must be an object',
+      })
       .meta({ type: 'object', example: { email: 'test@example.com', username: 'test_user' } }),
     eventId: uid('msg').nullish().default(null),
     channels: names(1, LIMITS.channelsPerMessage).nullish().default(null),

@@ -64,8 +64,9 @@ test('publishing refuses what is not a message and accepts the alias data and un
   )
 })
 
-test('numbers that JavaScript would round are delivered and shown as they were written', async () => {
+test('payloads are stored and answered byte for byte, and numbers that JavaScript would round are shown as they were written', async () => {
   const payload = '{"id":12345678901234567890,"list":[{"x":0.1000000000000000055}],"huge":1e400,"plain":1.5}'
+  const spaced = '{ "b": 1.0,\n\t"2": "\\u00e9", "1": [1,  2], "b": 2 }'
   const request = async (method: string, path: string, body?: string) => {
     const answer = await fetch(`${api.url}/api/v1/app/${app}${path}`, {
       method,
@@ -85,6 +86,8 @@ test('numbers that JavaScript would round are delivered and shown as they were w
     ['/msg', one.replace('payload', 'data')],
     ['/msg/batch', `{"messages":[${one}]}`],
   ] as const) {
+    const written = await request('POST', path, body.replace(payload, spaced))
+    assert.deepEqual([(await stored(written))[0], written.includes(spaced)], [spaced, true], written)
     const answer = await request('POST', path, body)
     const [text, shown] = await stored(answer)
     assert.deepEqual([text, answer.includes(payload), shown.includes(payload)], [payload, true, true], answer)

@@ -62,6 +62,18 @@ test('a CloudEvent in binary mode is the same, whatever its data is', async () =
   assert.equal((await stored(list.json.id))?.payload, '[1,2]')
   const number = await post({ ...BINARY, 'ce-id': 'b-4', 'content-type': 'application/json' }, '{"payload":12345678901234567890}')
   assert.equal((await stored(number.json.id))?.payload, '{"payload":12345678901234567890}')
+  const spaced = '{ "b": 1.0,\n"1": [1,  2] }'
+  const inBody = await post({ ...BINARY, 'ce-id': 'b-5', 'content-type': 'application/json' }, ` ${spaced}\n`)
+  assert.equal((await stored(inBody.json.id))?.payload, spaced)
+  for (const [id, data] of [
+    ['b-6', spaced],
+    ['b-7', '[1.0,  12345678901234567890]'],
+  ]) {
+    const event = `${JSON.stringify({ ...EVENT, id, payload: 'an attribute' }).slice(0, -1)}, "data" : ${data} }`
+    const { json } = await post({ 'content-type': 'application/cloudevents+json' }, event)
+    const { payload, envelope } = (await stored(json.id))!
+    assert.deepEqual([payload, (envelope as { attributes: Record<string, unknown> }).attributes['payload']], [data, 'an attribute'])
+  }
 })
 
 test('binary data is kept as base64, in either mode', async () => {
