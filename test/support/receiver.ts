@@ -47,6 +47,8 @@ export async function startReceiver(answer: (one: Received, earlier: number) => 
     })
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  // A file whose `before` fails ends, instead of waiting for requests.
+  server.unref()
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     received,
