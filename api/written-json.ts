@@ -106,11 +106,11 @@ export function scanJson(json: Buffer): Scan {
   return { isTooDeep: false, places }
 }
 
-/** The message whose members are at this depth. */
+/** The message whose members are at this depth. More messages than a request may have are refused: nothing of them is kept. */
 function messageAt(depth: number, within: string, element: number): number | undefined {
   if (depth === 1) return BODY
   if (depth === 2 && within === 'message') return MESSAGE
-  return depth === 3 && within === 'messages' ? element : undefined
+  return depth === 3 && within === 'messages' && element < LIMITS.messagesPerBatch ? element : undefined
 }
 
 /** @returns the position of the quote that ends the string, or the last byte's */

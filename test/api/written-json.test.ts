@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { parseMessages } from '../../api/body.ts'
 import { textOf, WrittenJson } from '../../api/written-json.ts'
+import { LIMITS } from '../../domain/limits.ts'
 
 const parse = (text: string) => parseMessages(Buffer.from(text)) as Record<string, unknown>
 
@@ -58,6 +59,12 @@ test('of messages named twice the last are read, as JSON.parse does', () => {
   const { messages } = parse('{"messages":[{"payload":{"a":1}},{"payload":{"a":2}}],"messages":[{"eventType":"x"},{"payload":{"b":3}}]}')
   const [first, second] = messages as Record<string, unknown>[]
   assert.deepEqual([first, textOf(second!['payload'])], [{ eventType: 'x' }, '{"b":3}'])
+})
+
+test('of messages beyond the limit nothing is kept', () => {
+  const { messages } = parse(`{"messages":[${'{"payload":{}},'.repeat(LIMITS.messagesPerBatch)}{"payload":{}}]}`)
+  const kept = (messages as Record<string, unknown>[]).map(({ payload }) => payload instanceof WrittenJson)
+  assert.deepEqual(kept, [...Array<boolean>(LIMITS.messagesPerBatch).fill(true), false])
 })
 
 test('what is not JSON, or too deep, is refused with its place', () => {
