@@ -42,8 +42,11 @@ test('an endpoint that hangs holds its share of the slow lane, and the others of
     () => pool.query(`SELECT FROM attempt WHERE endpoint_id = $1`, [slow.id]),
     ({ rowCount }) => rowCount === 1,
   )
-  for (let n = 1; n <= WAITING; n++) await hangs.publish(n)
-  // One is sent by its activity; the others wait as rows, for the endpoint's mailbox.
+  await hangs.publish(1)
+  // By its activity, which has it alone: the others, that one fan-out may hold several of, come when it is under way.
+  await hangs.arrived(2)
+  for (let n = 2; n <= WAITING; n++) await hangs.publish(n)
+  // They wait as rows, for the endpoint's mailbox.
   await eventually(
     () => pool.query(`SELECT FROM delivery WHERE endpoint_id = $1 AND state = 'parked'`, [hangs.id]),
     ({ rowCount }) => rowCount === WAITING - 1,
