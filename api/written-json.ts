@@ -11,6 +11,7 @@ export class WrittenJson {
   }
 }
 
+/** What JSON says, whether its text was kept or not. */
 export function valueOf(json: unknown): unknown {
   return json instanceof WrittenJson ? json.value : json
 }

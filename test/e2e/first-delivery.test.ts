@@ -29,6 +29,28 @@ test('an event is delivered, signed, to its endpoint, and its attempt can be rea
   assert.equal(received!.body, '{"amount":1}')
 })
 
+test('a payload arrives byte for byte as it was published, in a batch and a broadcast too, and its signature is of these bytes', async () => {
+  const { svix } = service
+  const application = await svix.application.create({ name: 'verbatim' })
+  const { id } = await svix.endpoint.create(application.id, { url: `${receiver.url}/verbatim` })
+  const { key } = await svix.endpoint.getSecret(application.id, id)
+  const payload = '{ "2": 1.0,\n\t"1": 12345678901234567890, "text": "\\u00e9 ☃" }'
+  const one = `{"eventType":"invoice.paid","payload": ${payload} }`
+  for (const [path, body] of [
+    [`/app/${application.id}/msg`, one],
+    [`/app/${application.id}/msg/batch`, `{"messages":[ ${one} ]}`],
+    ['/msg/broadcast', `{"applications":["${application.id}"],"message":${one}}`],
+  ] as const) {
+    const headers = { authorization: `Bearer ${service.token}` }
+    const answer = await fetch(`${service.url}/api/v1${path}`, { method: 'POST', headers, body })
+    assert.equal(answer.status, 202, await answer.text())
+  }
+  for (const received of await receiver.waitFor(3, { matches: ({ path }) => path === '/verbatim' })) {
+    assert.equal(received.body, payload)
+    new Webhook(key).verify(received.body, { ...received.headers })
+  }
+})
+
 test('a failing delivery is retried at its delays until the endpoint takes it', async () => {
   const { svix } = service
   const application = await svix.application.create({ name: 'flaky' })
