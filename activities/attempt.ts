@@ -36,6 +36,8 @@ export interface AttemptInput {
   readonly lane: Lane
   readonly groupId: string
   readonly runId: string
+  /** Of an attempt that was begun with the start of its fan-out: resolves when its run is known. It is not recorded before. */
+  readonly begun?: Promise<void>
   readonly attemptsBefore: number
   /** Whether a row of this delivery waits, or may be left from an earlier fan-out. */
   readonly hadRow: boolean
@@ -193,6 +195,7 @@ async function settle(
     return { kind: 'interrupted' }
   }
   const { message, endpoint } = input
+  if (input.begun !== undefined) await input.begun
   const gone = asksToBeDisabled(outcome)
   if (gone) await disableOrLog(deps, endpoint)
   const change = decide(deps, input, outcome, gone)

@@ -16,11 +16,12 @@ import type { Pool } from '../storage/pool.ts'
 import type { Recorder } from '../storage/recorder.ts'
 import type { MailboxWake } from '../storage/records.ts'
 import type { AttemptInput, Disposition } from './attempt.ts'
+import type { BegunAttempts } from './begun-attempts.ts'
 import type { EndpointRuns } from './endpoint-runs.ts'
 import type { InFlight } from './in-flight.ts'
 import { leaveToMailbox, type LaneSender } from './lane-sender.ts'
 import type { RequestSlots } from './request-slots.ts'
-import { cutSlice, deliveriesTo, divide, route, targetOf, toPlanned, type Target } from './routes.ts'
+import { cutSlice, deliveriesTo, divide, route, targetOf, toPlanned, withoutPlaced, type Target } from './routes.ts'
 import type { RunMemory, SentPairs } from './run-memory.ts'
 
 export interface FirstAttemptsDependencies {
@@ -36,6 +37,7 @@ export interface FirstAttemptsDependencies {
   readonly wakeMailbox: (wake: MailboxWake) => void
   readonly runs: RunMemory
   readonly inFlight: InFlight
+  readonly begun: Pick<BegunAttempts, 'take'>
   readonly priorityWeights: PriorityWeights
   /** Undefined: there is no other region. */
   readonly regions: Regions | undefined
@@ -53,6 +55,8 @@ interface Execution {
   readonly trigger: 0 | 1
   readonly retried: boolean
   readonly pairs: SentPairs
+  /** Its requests may be on their way in another process, which lives. */
+  readonly begunElsewhere: boolean
 }
 
 const HOLD_CHECK_MS = 100
@@ -110,7 +114,7 @@ export function createFirstAttempts(deps: FirstAttemptsDependencies) {
       if (input.plannedForRunId !== undefined) deps.prefetch.routed(read.size)
       const target = await targetOf(deps.configCache, input.endpointId, messages)
       const targets = await withoutQueued(deps, input, target === undefined ? [] : [target])
-      return { ...(await sendAll(deps, execution, targets)), processId: deps.processId }
+      return { ...(await sendAll(deps, execution, targets)), processId: execution.begunElsewhere ? input.begunBy! : deps.processId }
     },
   }
 }
@@ -136,15 +140,6 @@ async function withoutQueued(
 }
 
 /**
- * An endpoint may have lost its queue since a message was accepted, with what was in it: the mailbox delivers that, as it
- * delivers to any endpoint.
- */
-function withoutPlaced(target: Target): Target {
-  const isElsewhere = ({ placedWith }: StoredMessage) => !hasQueue(target.endpoint) && placedWith?.includes(target.endpoint.id) === true
-  return target.messages.some(isElsewhere) ? { ...target, messages: target.messages.filter((one) => !isElsewhere(one)) } : target
-}
-
-/**
  * Finds out what this run has sent already. A group that this process has just started has sent nothing; a run it knows is
  * in its memory; of any other Postgres is asked, because a worker that died may have executed it.
  */
@@ -153,7 +148,9 @@ async function beginExecution(deps: FirstAttemptsDependencies, input: FirstAttem
   const expected = deps.runs.takeExpected(input.groupId)
   let pairs = deps.runs.get(runId)
   if (pairs === undefined) {
-    const recorded = expected ? [] : await readRecordedAttempts(deps.pool, { messageIds: input.messageIds, groupId: input.groupId, runId })
+    const { messageIds, groupId, firstRunId } = input
+    const isFirstRun = firstRunId === runId
+    const recorded = expected ? [] : await readRecordedAttempts(deps.pool, { messageIds, groupId, runId, isFirstRun })
     pairs = deps.runs.get(runId) ?? deps.runs.begin(runId)
     if (expected) firstExecutions.add(pairs)
     for (const { messageId, endpointId, delivered } of recorded) {
@@ -163,7 +160,9 @@ async function beginExecution(deps: FirstAttemptsDependencies, input: FirstAttem
     }
   }
   const mayHaveRows = !firstExecutions.has(pairs) || input.trigger === TRIGGER_MANUAL
-  return { groupId: input.groupId, runId, mayHaveRows, trigger: input.trigger, retried: input.retried, pairs }
+  const begunBy = 'begunBy' in input ? input.begunBy : undefined
+  const begunElsewhere = begunBy !== undefined && begunBy !== deps.processId
+  return { groupId: input.groupId, runId, mayHaveRows, trigger: input.trigger, retried: input.retried, pairs, begunElsewhere }
 }
 
 async function sendAll(deps: FirstAttemptsDependencies, execution: Execution, targets: readonly Target[]) {
@@ -247,6 +246,7 @@ async function sendOne(
 ): Promise<'delivered' | 'ended' | Continuation> {
   const known = execution.pairs.get(message.id, endpoint.id)
   if (known !== undefined) return continuationOf(await known)
+  if (execution.begunElsewhere) return 'attach'
   const attempt: AttemptInput = {
     message,
     endpoint,
@@ -260,7 +260,7 @@ async function sendOne(
     signal: deps.stopping,
     lost,
   }
-  const sending = await deps.sendFast(attempt)
+  const sending = (await deps.begun.take(execution, message.id, endpoint.id)) ?? (await deps.sendFast(attempt))
   if (sending === 'busy') return 'fast'
   if (sending === 'slow') {
     if (!deps.endpointRuns.isFull('slow', endpoint.id)) return 'slow'

@@ -25,6 +25,7 @@ import type { MailboxWake } from '../storage/records.ts'
 import type { Admission } from './admission.ts'
 import { createAttached } from './attached.ts'
 import { createMakeAttempt, type AttemptWatch } from './attempt.ts'
+import { createBegunAttempts } from './begun-attempts.ts'
 import { createEndpointRuns } from './endpoint-runs.ts'
 import { createFirstAttempts } from './first-attempts.ts'
 import { createHandOver } from './hand-over.ts'
@@ -98,7 +99,10 @@ export interface ActivityDependencies {
   readonly processId: string
 }
 
-/** All that workflows ask for. Each kind of worker registers them all; task queues decide what it gets. */
+/**
+ * All that workflows ask for, and first attempts that begin before their workflow does. Each kind of worker registers all
+ * activities; task queues decide what it gets.
+ */
 export function createActivities(deps: ActivityDependencies) {
   const { laneRequests, priorityWeights: weights } = deps
   const slow = createSlowEndpoints(deps.states)
@@ -117,12 +121,11 @@ export function createActivities(deps: ActivityDependencies) {
   }
   const inFlight = createInFlight()
   const endpointRuns = createEndpointRuns(deps.laneSlots)
-  return {
-    ...guarded(
-      createFirstAttempts({ ...deps, sendFast: senders.fast, takesItsTime: (id) => fastSlots.takesItsTime(id), inFlight, endpointRuns }),
-      deps,
-    ),
-    ...guarded(createAttached({ inFlight }), deps),
+  const begun = createBegunAttempts({ ...deps, sendFast: senders.fast })
+  const takesItsTime = (endpointId: string) => fastSlots.takesItsTime(endpointId)
+  const activities = {
+    ...guarded(createFirstAttempts({ ...deps, sendFast: senders.fast, takesItsTime, inFlight, begun, endpointRuns }), deps),
+    ...guarded(createAttached({ inFlight, begun }), deps),
     ...guarded(createHoldBack(deps), deps),
     ...guarded(createHandOver(deps), deps),
     ...guarded(createRedeliver({ ...deps, senders, endpointRuns }), deps),
@@ -132,9 +135,10 @@ export function createActivities(deps: ActivityDependencies) {
     ...guarded(createRetention(deps), deps),
     ...guarded(createWarmTables(deps), deps),
   }
+  return { activities, begun }
 }
 
-export type Activities = ReturnType<typeof createActivities>
+export type Activities = ReturnType<typeof createActivities>['activities']
 
 type AnyActivity = (input: never) => Promise<unknown>
 

@@ -2,6 +2,7 @@
 import type { FirstAttemptsInput, PlannedEndpoint } from '../domain/fan-out.ts'
 import { handedTo } from '../domain/handover.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { hasQueue } from '../domain/ordering.ts'
 import type { Regions } from '../domain/regions.ts'
 import { takes } from '../domain/routing.ts'
 import type { CachedEndpoint, ConfigCache } from '../storage/config-cache.ts'
@@ -111,6 +112,15 @@ function toHandOver(regions: Regions, targets: readonly Target[]): HandedOver[] 
     }
   }
   return [...rows.values()]
+}
+
+/**
+ * An endpoint may have lost its queue since a message was accepted, with what was in it: the mailbox delivers that, as it
+ * delivers to any endpoint.
+ */
+export function withoutPlaced(target: Target): Target {
+  const isElsewhere = ({ placedWith }: StoredMessage) => !hasQueue(target.endpoint) && placedWith?.includes(target.endpoint.id) === true
+  return target.messages.some(isElsewhere) ? { ...target, messages: target.messages.filter((one) => !isElsewhere(one)) } : target
 }
 
 /** How many they are. */

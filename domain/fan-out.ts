@@ -14,6 +14,8 @@ export interface FanOutInput {
   readonly partitions: number
   /** Set where the group has few deliveries and its start knew them all: the first attempts need no routing. */
   readonly planned?: readonly PlannedEndpoint[]
+  /** Set where the process that starts it has begun what is planned: its id. */
+  readonly begunBy?: string
   /** Set in `fan-out/<group>/<n>`: what the first attempts of the group left over. */
   readonly remaining?: readonly Remaining[]
   /** Set with it: where the requests of `attach` are in flight. */
@@ -48,6 +50,8 @@ export interface FirstAttemptsInput {
   readonly retried: boolean
   /** Endpoints up to this id are done: where the previous slice ended. */
   readonly afterEndpointId?: string
+  /** The run that the group's start has begun; any other was reset. Absent in histories from before it. */
+  readonly firstRunId?: string
 }
 
 export interface FirstAttemptsResult {
@@ -91,6 +95,10 @@ export interface EndpointDeliveriesInput {
    * they are by then.
    */
   readonly plannedForRunId?: string
+  /** As of the routing. */
+  readonly firstRunId?: string
+  /** Set where the requests may be on their way in the process of this id. */
+  readonly begunBy?: string
 }
 
 /** Endpoints whose deliveries failed, with what waits for each. */

@@ -187,6 +187,12 @@ export const LIMITS = {
   deliveriesPerTask: 1000,
   /** Up to here each endpoint's first attempts are a local activity of their own; beyond, they share one. */
   activityPerEndpointMaxDeliveries: 10,
+  /** Groups whose first attempts were begun with their start and wait for a run that takes them over; others wait for theirs. */
+  begunGroupsMax: 200,
+  /** How long they wait for it before they are recorded without one: a lost task is executed elsewhere after 10 s, as is a lost start. */
+  begunUnrecordedMs: 7000,
+  /** How long they are remembered for it. */
+  begunKeptMs: 60_000,
   /** Pending remote activities of one workflow (2,001 blocked it); more become fan-out/<group>/<n>. */
   pendingActivitiesPerWorkflow: 300,
   /** So many endpoints that fail in one slice are looked at together before each has its activity. */

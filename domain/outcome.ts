@@ -27,6 +27,9 @@ export const STATUS_FAIL = 2
 export const STATUS_SENDING = 3
 export type AttemptStatus = typeof STATUS_SUCCESS | typeof STATUS_FAIL
 
+/** Stands for the run of attempts that were recorded before their fan-out had one. */
+export const NO_RUN = '00000000-0000-0000-0000-000000000000'
+
 export const TRIGGER_SCHEDULED = 0
 export const TRIGGER_MANUAL = 1
 export type AttemptTrigger = typeof TRIGGER_SCHEDULED | typeof TRIGGER_MANUAL

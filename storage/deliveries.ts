@@ -1,5 +1,5 @@
 import type { HoldBackInput } from '../domain/fan-out.ts'
-import type { AttemptTrigger } from '../domain/outcome.ts'
+import { NO_RUN, type AttemptTrigger } from '../domain/outcome.ts'
 import { closeBreaker } from './endpoint-state.ts'
 import { inTransaction, type Pool, type Queryable } from './pool.ts'
 
@@ -76,19 +76,23 @@ export interface RecordedAttempt {
   readonly delivered: boolean
 }
 
-/** What a run has recorded, so that its re-execution does not send it again; and what waits in a mailbox for its first request. */
+/**
+ * What a run has recorded, so that its re-execution does not send it again; and what waits in a mailbox for its first request.
+ * The first run of a group has what was begun with its start, too.
+ */
 export async function readRecordedAttempts(
   db: Queryable,
-  input: { messageIds: readonly string[]; groupId: string; runId: string },
+  input: { messageIds: readonly string[]; groupId: string; runId: string; isFirstRun: boolean },
 ): Promise<RecordedAttempt[]> {
   const { rows } = await db.query<{ message_id: string; endpoint_id: string; delivered: boolean }>({
     name: 'run-attempts',
     text: `SELECT message_id, endpoint_id, bool_or(status = 0) AS delivered FROM attempt
-      WHERE message_id = ANY($1::text[]) AND id >= earliest_attempt((SELECT min(id) FROM unnest($1::text[]) AS id)) AND run_id = $2 GROUP BY message_id, endpoint_id
+      WHERE message_id = ANY($1::text[]) AND id >= earliest_attempt((SELECT min(id) FROM unnest($1::text[]) AS id)) 
+        AND (run_id = $2 OR ($4 AND run_id = '${NO_RUN}' AND group_id = $3)) GROUP BY message_id, endpoint_id
       UNION
       SELECT message_id, endpoint_id, false FROM delivery
       WHERE message_id = ANY($1::text[]) AND group_id = $3 AND state = 'parked' AND attempts = 0`,
-    values: [input.messageIds, input.runId, input.groupId],
+    values: [input.messageIds, input.runId, input.groupId, input.isFirstRun],
   })
   return rows.map((row) => ({ messageId: row.message_id, endpointId: row.endpoint_id, delivered: row.delivered }))
 }

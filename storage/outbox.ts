@@ -190,7 +190,7 @@ export async function cutGroup(db: Queryable, groupId: string, ids: readonly str
 
 /**
  * Takes a row out of the outbox whose fan-out cannot be started, and dead-letters its message at the given endpoints. What is
- * known of a delivery stays as it is.
+ * known of a delivery stays as it is, except a retry of this group, which nobody would make.
  */
 export async function deadLetterRow(db: Queryable, row: OutboxRow, endpointIds: readonly string[]): Promise<void> {
   await db.query({
@@ -199,7 +199,8 @@ export async function deadLetterRow(db: Queryable, row: OutboxRow, endpointIds: 
       INSERT INTO delivery (message_id, endpoint_id, app_id, state, attempts, trigger, group_id)
       SELECT message_id, endpoint_id, app_id, 'dead', 0, trigger, coalesce(group_id, $1)
       FROM gone, unnest($2::text[]) AS endpoint_id ORDER BY endpoint_id
-      ON CONFLICT DO NOTHING`,
+      ON CONFLICT (message_id, endpoint_id) DO UPDATE SET state = 'dead', next_at = NULL, updated_at = now()
+      WHERE delivery.state = 'retrying' AND delivery.group_id = excluded.group_id`,
     values: [row.id, endpointIds],
   })
 }

@@ -3,6 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { WorkflowBundle } from '@temporalio/worker'
 import { createAdmission } from '../activities/admission.ts'
 import type { AttemptWatch } from '../activities/attempt.ts'
+import type { BegunAttempts } from '../activities/begun-attempts.ts'
 import { createHealthWatch } from '../activities/health-watch.ts'
 import { createActivities } from '../activities/index.ts'
 import type { Load } from '../activities/load.ts'
@@ -45,6 +46,9 @@ export interface WorkersOptions {
 export interface StartedWorkers {
   /** Rejects when a worker fails for good; otherwise never settles. */
   readonly failed: Promise<never>
+  /** First attempts that begin before their fan-out does. */
+  readonly begun: Pick<BegunAttempts, 'begin' | 'refused'>
+  readonly processId: string
 }
 
 /** Starts the workers of this process, and what their activities need. */
@@ -67,7 +71,7 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
   options.metrics.connections(http)
   const stopping = new AbortController()
   const processId = randomBytes(6).toString('hex')
-  const activities = createActivities({
+  const { activities, begun } = createActivities({
     ...parts,
     recorder,
     wakeMailbox: (wake) => mailboxes.wake(wake),
@@ -110,10 +114,11 @@ export async function startWorkers(parts: Parts, options: WorkersOptions, stack:
     const giveUp = setTimeout(() => stopping.abort(), options.drainMs)
     await workers.ended.catch((error: unknown) => log.error({ err: error }, 'worker.failed'))
     clearTimeout(giveUp)
+    await Promise.race([begun.stop(), pause(RECORDS_WITHIN_MS, undefined, { ref: false })])
   })
   const failed = workers.ended.then(() => new Promise<never>(() => undefined))
   failed.catch(() => undefined)
-  return { failed }
+  return { failed, begun, processId }
 }
 
 /** Regions that deliveries may wait for: the others, and those that have left the regions file since. */

@@ -9,7 +9,7 @@ import { createPublishRates } from '../domain/publish-rates.ts'
 import { claimRows, type OutboxRow } from '../storage/outbox.ts'
 import type { Prefetch } from '../domain/prefetch.ts'
 import type { Pool } from '../storage/pool.ts'
-import { createGroupStarter, GROUP_LEASE_MS, type EndpointsOf, type GroupStarter } from './group-starter.ts'
+import { createGroupStarter, GROUP_LEASE_MS, type EndpointsOf, type GroupStarter, type GroupStarterDependencies } from './group-starter.ts'
 import type { StartFanOut } from './start-fan-out.ts'
 import type { StartPace } from './start-pace.ts'
 import { createSweeper } from './sweeper.ts'
@@ -22,6 +22,7 @@ export interface DispatcherDependencies {
   readonly pool: Pool
   readonly startFanOut: StartFanOut
   readonly endpointsOf: EndpointsOf
+  readonly refused: GroupStarterDependencies['refused']
   readonly groupMaxMessages: number
   readonly weights: PriorityWeights
   readonly pace: StartPace
@@ -70,7 +71,7 @@ export function createDispatcher(deps: DispatcherDependencies): Dispatcher {
       return running === undefined && starter.reachable && waiting.size === 0 && !stopped
     },
     startGroup(groupId, messages) {
-      groups.push(() => starter.start(groupId, messages.map(toRow)))
+      groups.push(() => starter.start(groupId, messages.map(toRow), true))
       running ??= run()
     },
     offer(messages) {
@@ -105,6 +106,7 @@ async function startWaiting(pool: Pool, starter: GroupStarter, rows: readonly Ou
   await starter.start(
     claimed.groupId,
     rows.filter((row) => claimed.ids.has(row.id)),
+    true,
   )
 }
 

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import type { BegunAttempts } from '../activities/begun-attempts.ts'
 import { cutGroup, deadLetterRow, deleteGroup, type OutboxRow } from '../storage/outbox.ts'
 import type { Pool } from '../storage/pool.ts'
 import { isRefusal, type StartFanOut } from './start-fan-out.ts'
@@ -9,14 +10,16 @@ export interface GroupStarter {
   /**
    * False where Temporal was not reached: the group stays recorded, and a sweep starts it when its lease has run out. A group
    * that Temporal refuses is halved until what is refused is alone, which is dead-lettered.
+   * @param isNew whether nobody can have tried to start the group before
    */
-  start(groupId: string, rows: readonly OutboxRow[]): Promise<boolean>
+  start(groupId: string, rows: readonly OutboxRow[], isNew: boolean): Promise<boolean>
 }
 
 export interface GroupStarterDependencies {
   readonly pool: Pool
   readonly startFanOut: StartFanOut
   readonly endpointsOf: EndpointsOf
+  readonly refused: BegunAttempts['refused']
   readonly log: Logger
 }
 
@@ -30,10 +33,10 @@ export function createGroupStarter(deps: GroupStarterDependencies): GroupStarter
   const { pool, log } = deps
   let reachable = true
 
-  const start = async (groupId: string, rows: readonly OutboxRow[]): Promise<boolean> => {
+  const start = async (groupId: string, rows: readonly OutboxRow[], isNew: boolean): Promise<boolean> => {
     let started
     try {
-      started = await deps.startFanOut(groupId, rows)
+      started = await deps.startFanOut(groupId, rows, isNew)
     } catch (error) {
       if (isRefusal(error)) return startApart(groupId, rows, error)
       if (reachable) log.warn({ err: error }, 'temporal.unreachable')
@@ -50,7 +53,13 @@ export function createGroupStarter(deps: GroupStarterDependencies): GroupStarter
   const startApart = async (groupId: string, rows: readonly OutboxRow[], reason: unknown): Promise<boolean> => {
     const first = rows[0]!
     if (rows.length === 1) {
-      await deadLetterRow(pool, first, await deps.endpointsOf(first))
+      const ended = new Set(await deps.refused(groupId))
+      const endpoints = await deps.endpointsOf(first)
+      await deadLetterRow(
+        pool,
+        first,
+        endpoints.filter((id) => !ended.has(id)),
+      )
       log.error({ messageId: first.messageId, err: reason }, 'message.refused-by-temporal')
       return true
     }
@@ -64,7 +73,7 @@ export function createGroupStarter(deps: GroupStarterDependencies): GroupStarter
       others.map((row) => row.id),
       GROUP_LEASE_MS,
     )
-    return (await start(groupId, kept)) && start(cutId, others)
+    return (await start(groupId, kept, false)) && start(cutId, others, false)
   }
 
   return {

@@ -9,7 +9,7 @@ import type { Lane } from '../domain/names.ts'
 import { otherRegions } from '../domain/regions.ts'
 import { startApiServer } from './api-server.ts'
 import { listenForChanges } from './changes.ts'
-import { startWorkers } from './delivery.ts'
+import { startWorkers, type StartedWorkers } from './delivery.ts'
 import { createDispatcher, type Dispatcher } from './dispatcher.ts'
 import { startHeartbeat } from './heartbeat.ts'
 import { watchEagerStarts } from './eager-starts.ts'
@@ -103,7 +103,7 @@ async function assemble(config: Config, options: ServiceOptions, stack: Stack): 
       ? await startWorkers(parts, { ...options, lanes, partitions, bundle: await bundling, runs, metrics, load, watch }, stack)
       : undefined
   if (workers !== undefined) await startHeartbeat(parts, { load, roles, lanes }, stack)
-  const dispatcher = dispatches ? startDispatcher(parts, { runs, crowding, tracing }, stack) : undefined
+  const dispatcher = dispatches ? startDispatcher(parts, { runs, crowding, tracing, workers: workers! }, stack) : undefined
   if (dispatches) startUpkeep(parts, stack)
   const schedule = createSchedule(parts, { sweep: dispatches })
   stack.push(() => schedule.stop())
@@ -147,9 +147,10 @@ interface DispatcherParts {
   readonly runs: RunMemory
   readonly crowding: Crowding
   readonly tracing: Tracing | undefined
+  readonly workers: Pick<StartedWorkers, 'begun' | 'processId'>
 }
 
-function startDispatcher(parts: Parts, { runs, crowding, tracing }: DispatcherParts, stack: Stack): Dispatcher {
+function startDispatcher(parts: Parts, { runs, crowding, tracing, workers }: DispatcherParts, stack: Stack): Dispatcher {
   const { config, client, pool, log } = parts
   const eager = watchEagerStarts({ client, namespace: config.temporalNamespace, log }, config.workerVersion)
   stack.push(() => eager.stop())
@@ -159,11 +160,14 @@ function startDispatcher(parts: Parts, { runs, crowding, tracing }: DispatcherPa
     eager,
     onStart: (groupId) => runs.expectGroup(groupId),
     plan: createPlanFanOut(parts),
+    begin: (groupId, planned) => workers.begun.begin(groupId, planned),
+    processId: workers.processId,
   })
   const dispatcher = createDispatcher({
     pool,
     startFanOut: tracing?.fanningOut(startFanOut) ?? startFanOut,
     endpointsOf: createEndpointsOf(parts),
+    refused: (groupId) => workers.begun.refused(groupId),
     groupMaxMessages: config.groupMaxMessages,
     weights: config.priorityWeights,
     pace: createStartPace(crowding, parts.inHand, config.groupLingerMs),

@@ -1,18 +1,22 @@
 import { isGrpcServiceError, WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client'
 import { defineSearchAttributeKey, SearchAttributeType, TypedSearchAttributes } from '@temporalio/common'
+import type { BegunAttempts } from '../activities/begun-attempts.ts'
 import type { FanOutInput } from '../domain/fan-out.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { FAN_OUT_TASK_QUEUE, fanOutWorkflowId, SEARCH_ATTRIBUTES } from '../domain/names.ts'
 import type { OutboxRow } from '../storage/outbox.ts'
 import type { PlanFanOut } from './plan-fan-out.ts'
 
-export type StartFanOut = (groupId: string, rows: readonly OutboxRow[]) => Promise<'started' | 'already started'>
+/** @param isNew whether nobody can have tried to start the group before */
+export type StartFanOut = (groupId: string, rows: readonly OutboxRow[], isNew: boolean) => Promise<'started' | 'already started'>
 
 const MESSAGES = defineSearchAttributeKey(SEARCH_ATTRIBUTES.messages, SearchAttributeType.KEYWORD_LIST)
 const APPLICATIONS = defineSearchAttributeKey(SEARCH_ATTRIBUTES.applications, SearchAttributeType.KEYWORD_LIST)
 const EVENT_TYPES = defineSearchAttributeKey(SEARCH_ATTRIBUTES.eventTypes, SearchAttributeType.KEYWORD_LIST)
 
 const START_DEADLINE_MS = 5000
+/** So long after a start whose first task went to any process nothing is begun: if it went to another, that would have to ask this one. */
+const NOT_EAGER_FOR_MS = 1000
 
 export interface StartFanOutDependencies {
   readonly client: Client
@@ -23,15 +27,23 @@ export interface StartFanOutDependencies {
   readonly onStart: (groupId: string) => void
   /** Where the deliveries of the group go, if that is known and they are few. */
   readonly plan: PlanFanOut
+  /** Begins what is planned while Temporal starts the fan-out. */
+  readonly begin: BegunAttempts['begin']
+  /** Names this process to those who ask for what it has begun. */
+  readonly processId: string
 }
 
 /** Starts the fan-out of one recorded group; starting it again has no effect. */
 export function createStartFanOut(deps: StartFanOutDependencies): StartFanOut {
   const { client } = deps
-  return async (groupId, rows) => {
+  let notEagerAtMs = -Infinity
+  const mayBegin = () => deps.eager.allowed && performance.now() - notEagerAtMs > NOT_EAGER_FOR_MS
+  return async (groupId, rows, isNew) => {
     const first = rows[0]!
     // Where routes cannot be read now, an activity finds them when they can.
     const planned = await deps.plan(rows).catch(() => undefined)
+    // A group of several that Temporal refuses is cut, and its parts are groups of their own.
+    const begun = isNew && rows.length === 1 && planned !== undefined && mayBegin() && deps.begin(groupId, planned)
     const input: FanOutInput = {
       groupId,
       messageIds: rows.map((row) => row.messageId),
@@ -40,6 +52,7 @@ export function createStartFanOut(deps: StartFanOutDependencies): StartFanOut {
       retried: first.retried,
       partitions: deps.partitions,
       ...(planned === undefined ? {} : { planned }),
+      ...(begun ? { begunBy: deps.processId } : {}),
     }
     const applications = [...new Set(rows.map((row) => row.appId))]
     try {
@@ -58,7 +71,8 @@ export function createStartFanOut(deps: StartFanOutDependencies): StartFanOut {
           staticSummary: summarise(rows.length, applications),
         }),
       )
-      if (eagerlyStarted) deps.onStart(groupId)
+      if (!eagerlyStarted) notEagerAtMs = performance.now()
+      else if (isNew) deps.onStart(groupId)
       return 'started'
     } catch (error) {
       if (error instanceof WorkflowExecutionAlreadyStartedError) return 'already started'

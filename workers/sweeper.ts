@@ -47,7 +47,7 @@ export function createSweeper(deps: SweeperDependencies): Sweeper {
   }
   const startNext = async (minAgeMs: number): Promise<boolean> => {
     const expired = await claimExpiredGroup(pool, GROUP_LEASE_MS)
-    if (expired !== undefined) return starter.start(expired.groupId, expired.rows)
+    if (expired !== undefined) return starter.start(expired.groupId, expired.rows, false)
     const max = Math.min(groupMaxMessages, await room())
     const rows = await claimWaiting(pool, { max, minAgeMs, leaseMs: GROUP_LEASE_MS, weights })
     const first = rows[0]
@@ -55,7 +55,7 @@ export function createSweeper(deps: SweeperDependencies): Sweeper {
     // One tells about all. Where it cannot be read now, the group is not kept from its start.
     const endpoints = await endpointsOf(first).catch(() => undefined)
     prefetch.taken(rows.length, rows.length * (endpoints?.length ?? 1), Date.now())
-    return starter.start(first.id, rows)
+    return starter.start(first.id, rows, true)
   }
   const sweep = async () => {
     while (!stopped) {

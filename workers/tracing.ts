@@ -73,9 +73,9 @@ export function createTracing(
       accept: (message) => publish([message], ([traced]) => intake.accept(traced!)),
       acceptAll: (all) => publish(all, (traced) => intake.acceptAll(traced)),
     }),
-    fanningOut: (start) => async (groupId, rows) => {
+    fanningOut: (start) => async (groupId, rows, isNew) => {
       const startedAtMs = Date.now()
-      const started = await start(groupId, rows)
+      const started = await start(groupId, rows, isNew)
       if (started !== 'started') return started
       const endedAtMs = Date.now()
       const found = await readMessages(pool, messages, [...new Set(rows.map((row) => row.messageId))]).catch(() => new Map<string, never>())

@@ -17,6 +17,9 @@ import { handOverTo } from './hand-over.ts'
 // Timeouts and kills are retried by the policy; failed deliveries say themselves when they are due (nextRetryDelay).
 const RETRY = { initialInterval: '1s', backoffCoefficient: 1 } as const
 
+/** Events of a history whose first task is at work: started, scheduled, begun. */
+const FIRST_TASK_LENGTH = 3
+
 const ABSENT_FIRST_WAIT_MS = 1000
 const ABSENT_LONGEST_WAIT_MS = 60_000
 
@@ -78,14 +81,22 @@ async function firstAttempts(
   handOver: (region: string) => void,
 ): Promise<FirstAttemptsResult> {
   const { groupId, messageIds, endpointId, trigger, retried, planned } = input
+  const { firstExecutionRunId } = workflowInfo()
   if (planned !== undefined && afterEndpointId === undefined) {
-    const { firstExecutionRunId } = workflowInfo()
     const results = await Promise.all(planned.map((one) => deliverPlanned(input, one, firstExecutionRunId)))
     if (!results.some(({ routeAnew }) => routeAnew)) return mergePlanned(results)
   }
   let waitMs = ABSENT_FIRST_WAIT_MS
   for (;;) {
-    const slice = await attemptFirst({ groupId, messageIds, endpointId, trigger, retried, afterEndpointId })
+    const slice = await attemptFirst({
+      groupId,
+      messageIds,
+      endpointId,
+      trigger,
+      retried,
+      afterEndpointId,
+      firstRunId: firstExecutionRunId,
+    })
     slice.elsewhere?.forEach(handOver)
     if (slice.planned !== undefined) {
       const results = await Promise.all(slice.planned.map((one) => deliverPlanned(input, one)))
@@ -105,7 +116,11 @@ function deliverPlanned(input: FanOutInput, planned: PlannedEndpoint, plannedFor
     summary: planned.host,
   })
   const { endpointId, messageIds } = planned
-  return deliver({ ...deliveries(input), endpointId, messageIds, ...(plannedForRunId === undefined ? {} : { plannedForRunId }) })
+  const { firstExecutionRunId, historyLength } = workflowInfo()
+  const asPlanned = plannedForRunId === undefined ? {} : { plannedForRunId }
+  // Where an earlier task was lost, what was begun is recorded by now, or lost with its process.
+  const begun = plannedForRunId === undefined || historyLength > FIRST_TASK_LENGTH ? {} : { begunBy: input.begunBy }
+  return deliver({ ...deliveries(input), endpointId, messageIds, firstRunId: firstExecutionRunId, ...asPlanned, ...begun })
 }
 
 function mergePlanned(results: readonly FirstAttemptsResult[]): FirstAttemptsResult {

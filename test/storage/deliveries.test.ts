@@ -4,6 +4,7 @@ import { after, afterEach, before, test } from 'node:test'
 import { endDeliveries, readDeliveryStates, readDueParked, readRecordedAttempts } from '../../storage/deliveries.ts'
 import { acceptMessages } from '../../storage/accept.ts'
 import { createRecorder } from '../../storage/recorder.ts'
+import { NO_RUN } from '../../domain/outcome.ts'
 import type { DeliveryChange } from '../../storage/records.ts'
 import { count, createStorage, newMessages, newRecord, type Storage } from './rows.ts'
 
@@ -67,7 +68,7 @@ test('a run knows what it has recorded and nothing of other runs', async () => {
   await record({ state: 'delivered', hadRow: false }, 'm1', 'g', runId)
   await record(WAITS, 'm2', 'g', runId)
   await record({ state: 'delivered', hadRow: false }, 'm3', 'g', randomUUID())
-  const recorded = await readRecordedAttempts(storage.pool, { messageIds: ['m1', 'm2', 'm3', 'm4'], groupId: 'g', runId })
+  const recorded = await readRecordedAttempts(storage.pool, { messageIds: ['m1', 'm2', 'm3', 'm4'], groupId: 'g', runId, isFirstRun: true })
   assert.deepEqual(
     recorded.toSorted((a, b) => (a.messageId < b.messageId ? -1 : 1)),
     [
@@ -75,6 +76,22 @@ test('a run knows what it has recorded and nothing of other runs', async () => {
       { messageId: 'm2', endpointId: 'ep_1', delivered: false },
     ],
   )
+})
+
+test('what was begun with the start of a group counts for its first run, not for one that was reset, nor for another group', async () => {
+  await record({ state: 'delivered', hadRow: false }, 'm1', 'g', NO_RUN)
+  await record(WAITS, 'm2', 'g', NO_RUN)
+  const messageIds = ['m1', 'm2', 'm3']
+  const recorded = await readRecordedAttempts(storage.pool, { messageIds, groupId: 'g', runId, isFirstRun: true })
+  assert.deepEqual(
+    recorded.toSorted((a, b) => (a.messageId < b.messageId ? -1 : 1)),
+    [
+      { messageId: 'm1', endpointId: 'ep_1', delivered: true },
+      { messageId: 'm2', endpointId: 'ep_1', delivered: false },
+    ],
+  )
+  assert.deepEqual(await readRecordedAttempts(storage.pool, { messageIds, groupId: 'g', runId, isFirstRun: false }), [])
+  assert.deepEqual(await readRecordedAttempts(storage.pool, { messageIds, groupId: 'resend', runId, isFirstRun: true }), [])
 })
 
 test('a fan-out that is executed again leaves to the mailbox what it has parked before its first request', async () => {
@@ -87,7 +104,7 @@ test('a fan-out that is executed again leaves to the mailbox what it has parked 
     groupId: 'g',
     change: parked,
   })
-  const again = { messageIds: ['m1'], runId: randomUUID() }
+  const again = { messageIds: ['m1'], runId: randomUUID(), isFirstRun: false }
   assert.deepEqual(await readRecordedAttempts(storage.pool, { ...again, groupId: 'g' }), [
     { messageId: 'm1', endpointId: 'ep_1', delivered: false },
   ])

@@ -25,6 +25,7 @@ function stage() {
     weights: DEFAULT_WEIGHTS,
     log: pino({ level: 'silent' }),
     endpointsOf: () => Promise.resolve([]),
+    refused: () => Promise.resolve([]),
     pace: {
       started: () => void did.push('started'),
       hurry: () => void did.push('hurry'),
