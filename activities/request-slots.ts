@@ -48,6 +48,10 @@ export interface RequestSlotsOptions {
 
 // What would wait longer than this for its endpoint's turn is better off in an activity of its own.
 const LONGEST_WAIT_MS = 2000
+// Half a second in all: none of them has waited for more than the second in which the endpoint was silent.
+const REFUSED_AT_LEAST = 20
+const REFUSED_IN_STEPS = 20
+const REFUSED_EVERY_MS = 25
 const AVERAGE_WEIGHT = 0.1
 const UNHURRIED_FROM_MS = 100
 // Endpoints that nobody has sent to for long are forgotten beyond this number.
@@ -157,10 +161,20 @@ function learn(lane: LaneState, endpoint: EndpointState, answered: Answered): vo
   }
 }
 
+/**
+ * What has waited for an endpoint that turns out to be silent belongs to many fan-outs: all that were started since its request
+ * was sent. They are told one after another, the longest waiting first, so that they do not all go on in one moment, which
+ * the deliveries of others would wait for.
+ */
 function refuseWaiting(endpoint: EndpointState): void {
   endpoint.host.ring.delete(endpoint)
   const refused = endpoint.waiting.take(Infinity)
-  for (const give of refused) give('slow')
+  const atATime = Math.max(REFUSED_AT_LEAST, Math.ceil(refused.length / REFUSED_IN_STEPS))
+  const refuse = () => {
+    for (const give of refused.splice(0, atATime)) give('slow')
+    if (refused.length > 0) setTimeout(refuse, REFUSED_EVERY_MS)
+  }
+  refuse()
 }
 
 /**

@@ -5,7 +5,10 @@
 export const LINGER_MS = 30
 
 /** Between two starts where the process is saturated: then every start less is time for deliveries. */
-export const LINGER_MAX_MS = 100
+export const LINGER_MAX_MS = 70
+
+/** Where a flood crowds others out: it waits longer, in favour of those who publish little and hurry (ADR 11). */
+export const CROWDED_LINGER_MS = 100
 
 const FROM_UTILISATION = 0.5
 const FULL_UTILISATION = 0.8

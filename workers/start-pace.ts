@@ -1,6 +1,6 @@
 import type { Crowding } from '../domain/crowding.ts'
 import type { InHand } from '../domain/in-hand.ts'
-import { LINGER_MAX_MS, lingerMs } from '../domain/linger.ts'
+import { CROWDED_LINGER_MS, lingerMs } from '../domain/linger.ts'
 
 /** When the next group is started. */
 export interface StartPace {
@@ -32,7 +32,7 @@ export function createStartPace(crowding: Crowding, inHand: Pick<InHand, 'isDry'
   const dueAtMs = (waiting: number): number => {
     if (inHurry) return hurriedAtMs + leastMs
     // What those have who publish little are starts enough: what others publish goes with them.
-    if (crowding.crowded(Date.now())) return startedAtMs + Math.max(LINGER_MAX_MS, leastMs)
+    if (crowding.crowded(Date.now())) return startedAtMs + Math.max(CROWDED_LINGER_MS, leastMs)
     const soonestAtMs = startedAtMs + leastMs
     // What the loop did in the first moments after a start says little about how busy it is.
     if (performance.now() < soonestAtMs || inHand.isDry(waiting)) return soonestAtMs

@@ -123,6 +123,19 @@ test('in the fast lane a silent endpoint is turned away until it has answered, w
   at(slots, 'a')
 })
 
+test('many who waited for a silent endpoint are told one after another, the longest waiting first', async () => {
+  const slots = fastLane()
+  const slot = at(slots, 'a')
+  const told: number[] = []
+  const waiting = Array.from({ length: 400 }, (_, n) => Promise.resolve(slots.acquire('a', 'one')).then(() => told.push(n)))
+  slot.detach()
+  await turn()
+  assert.equal(told.length, 20)
+  assert.equal(slots.acquire('a', 'one'), 'slow')
+  await Promise.all(waiting)
+  assert.deepEqual(told, [...Array(400).keys()])
+})
+
 test('an endpoint that is slow is turned away by the fast lane, and served by the others', () => {
   const slow = new Set(['a'])
   const slots = createRequestSlots({ isSlow: (endpointId) => slow.has(endpointId), startingLimit: 1 })
