@@ -20,8 +20,8 @@ type Begun = Sending | Refusal | undefined
 export interface BegunAttempts {
   /** @returns whether the group's first attempts are under way; false where too many wait for their fan-out, or the process stops */
   begin(groupId: string, planned: readonly PlannedEndpoint[]): boolean
-  /** Gives one of the group to the run that takes the group over, once. */
-  take(of: { readonly groupId: string; readonly runId: string }, messageId: string, endpointId: string): Promise<Begun>
+  /** Gives one of the group to the run that takes the group over, once; undefined where there is none for it. */
+  take(of: { readonly groupId: string; readonly runId: string }, messageId: string, endpointId: string): Promise<Begun> | undefined
   /**
    * Temporal will never start the group.
    * @returns endpoints that need nothing more: they have it, or their mailbox has it for them
@@ -104,7 +104,7 @@ export function createBegunAttempts(deps: BegunAttemptsDependencies): BegunAttem
       }
       return true
     },
-    async take({ groupId, runId }, messageId, endpointId) {
+    take({ groupId, runId }, messageId, endpointId) {
       const group = groups.get(groupId)
       if (group === undefined) return undefined
       group.takenBy ??= runId

@@ -260,7 +260,8 @@ async function sendOne(
     signal: deps.stopping,
     lost,
   }
-  const sending = (await deps.begun.take(execution, message.id, endpoint.id)) ?? (await deps.sendFast(attempt))
+  const begun = deps.begun.take(execution, message.id, endpoint.id)
+  const sending = (begun === undefined ? undefined : await begun) ?? (await deps.sendFast(attempt))
   if (sending === 'busy') return 'fast'
   if (sending === 'slow') {
     if (!deps.endpointRuns.isFull('slow', endpoint.id)) return 'slow'
