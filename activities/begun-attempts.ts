@@ -23,7 +23,7 @@ export interface BegunAttempts {
   /** Gives one of the group to the run that takes the group over, once; undefined where there is none for it. */
   take(of: { readonly groupId: string; readonly runId: string }, messageId: string, endpointId: string): Promise<Begun> | undefined
   /**
-   * Temporal will never start the group.
+   * Temporal will never start the group. What is on its way has a second to be answered.
    * @returns endpoints that need nothing more: they have it, or their mailbox has it for them
    */
   refused(groupId: string): Promise<readonly string[]>
@@ -120,8 +120,10 @@ export function createBegunAttempts(deps: BegunAttemptsDependencies): BegunAttem
     async refused(groupId) {
       const group = groups.get(groupId)
       if (group === undefined) return []
-      group.settle()
+      group.recordUnder(NO_RUN)
+      const late = setTimeout(() => group.giveUp.abort(), LIMITS.firstAttemptHoldMs)
       const ended = await Promise.all([...group.attempts].map(async ([key, begun]) => ((await isEnded(begun)) ? endpointOf(key) : [])))
+      clearTimeout(late)
       return ended.flat()
     },
     async stop() {
