@@ -87,7 +87,7 @@ export async function readRecordedAttempts(
   const { rows } = await db.query<{ message_id: string; endpoint_id: string; delivered: boolean }>({
     name: 'run-attempts',
     text: `SELECT message_id, endpoint_id, bool_or(status = 0) AS delivered FROM attempt
-      WHERE message_id = ANY($1::text[]) AND id >= earliest_attempt((SELECT min(id) FROM unnest($1::text[]) AS id)) 
+      WHERE message_id = ANY($1::text[]) AND id >= earliest_attempt((SELECT min(id) FROM unnest($1::text[]) AS id))
         AND (run_id = $2 OR ($4 AND run_id = '${NO_RUN}' AND group_id = $3)) GROUP BY message_id, endpoint_id
       UNION
       SELECT message_id, endpoint_id, false FROM delivery
